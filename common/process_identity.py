@@ -34,7 +34,7 @@ class ProcessIdentity:
 
     Containers on one machine share the boot, but not the PID namespace; host names may repeat, and are for people.
     `start` is in ticks since the boot, never a time of day, which would move with the wall clock. Without /proc, as on
-    macOS, `boot_id` is "", the host name stands in for it, and `start` is psutil's.
+    macOS, `boot_id` is "", the host name is used in its place, and `start` is psutil's.
     """
 
     host: str

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _LABEL = re.compile(r"^\W*description\s*:\W*", re.IGNORECASE)
 _MAX_REPEATS = 1
-"""How often a question is repeated after an unreadable answer."""
+"""The number of times that a question is repeated after an unreadable answer."""
 
 
 class RequestClient(Protocol):

@@ -23,7 +23,7 @@ class JudgeKind:
     name: str
     """The value of the setting `judge`."""
     method: str
-    """How scenes are made, as one sentence without its full stop; summary, page and dataset card tell it."""
+    """One sentence, without its period, that says how scenes are made, for summary, page and dataset card."""
     open: Callable[..., Judge | None]
     """Make the judge from its settings; for a kind that pays, also from the price and the client. None: no scenes."""
     settings: str = ""

@@ -1,4 +1,4 @@
-"""The real command as a user starts it: a process group of its own, its output in files, every child remembered."""
+"""The real command as a user starts it: in its own process group, with output in files, and all children tracked."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ import psutil
 from tests.support import REPOSITORY
 
 SECONDS = 120.0
-"""How long a command may take before a test calls it hung: many times what it needs."""
+"""The time after which a test considers a command hung: many times what a command needs."""
 
 SMALL_FLAGS = ("--judge", "none", "--test", "0", "--unit-size", "2", "--units-per-shard", "2")
-"""The flags that say what `tests.support.SMALL` says."""
+"""The flags with the same settings as `tests.support.SMALL`."""
 
 
 def fault_injection(**settings: str) -> dict[str, str]:
-    """The environment that has fakes/fault_injection break a command from within, in the ways that it lists."""
+    """Return the environment in which fakes/fault_injection breaks a command from within, as that module explains."""
     names = {f"FAULT_{name}": value for name, value in settings.items()}
     return {"PYTHONPATH": f"{REPOSITORY / 'tests' / 'fakes' / 'fault_injection'}{os.pathsep}{REPOSITORY}", **names}
 
@@ -37,7 +37,7 @@ _FROM_RAY = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_J
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended and all that it said."""
+    """The exit code, output and duration of a command that has ended."""
 
     code: int
     stdout: str
@@ -46,7 +46,7 @@ class Ended:
 
     @property
     def error(self) -> str:
-        """The one line that says what went wrong; there is exactly one, and no traceback."""
+        """The error line on stderr. Asserts that there is exactly one, and no traceback."""
         assert "Traceback" not in self.stderr, self.stderr
         lines = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, self.stderr
@@ -54,7 +54,7 @@ class Ended:
 
 
 class Command:
-    """A command under way."""
+    """A command that was started."""
 
     def __init__(self, arguments: Sequence[str], env: Mapping[str, str], folder: Path, cwd: Path) -> None:
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
@@ -81,15 +81,15 @@ class Command:
         return Ended(code, *said, time.monotonic() - self._begun)
 
     def send(self, signum: int) -> None:
-        """A signal to the command alone, as `kill` sends it."""
+        """Send a signal to the command only, as `kill` does."""
         self._child.send_signal(signum)
 
     def send_group(self, signum: int) -> None:
-        """A signal to its process group, as a terminal sends Ctrl-C."""
+        """Send a signal to its process group, as a terminal does at Ctrl-C."""
         os.killpg(self.pid, signum)
 
     def until(self, reached: Callable[[], bool], seconds: float = SECONDS) -> None:
-        """Waits for a moment of the run; the run must not end before."""
+        """Wait until `reached` returns True. Raise AssertionError if the run ends before, or after `seconds`."""
         deadline = time.monotonic() + seconds
         while not reached():
             if self._child.poll() is not None:
@@ -102,15 +102,15 @@ class Command:
         return self._child.poll() is None
 
     def runs(self, program: str) -> bool:
-        """Whether one of its processes is, or was, this program."""
+        """Return whether one of its running processes has `program` in its command line."""
         return any(program in _described(process) for process in list(self._family))
 
     def command_lines(self) -> list[str]:
-        """Of its processes that are there now."""
+        """Return the command lines of its processes, each after the process number."""
         return [_described(process, 10_000) for process in list(self._family)]
 
     def listening(self) -> list[str]:
-        """The address of each TCP socket on which it, or a process of its, listens now."""
+        """Return the address of each TCP socket on which it, or a process that it started, now listens."""
         found = []
         for process in [psutil.Process(self.pid), *self._family]:
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -119,14 +119,14 @@ class Command:
         return found
 
     def left_behind(self, patience: float = 15.0) -> list[str]:
-        """Processes that it started, at any depth, and that are still there after a while."""
+        """Return the processes that it started, at any depth, and that still run after `patience` seconds."""
         deadline = time.monotonic() + patience
         while (alive := [process for process in self._family if _runs(process)]) and time.monotonic() < deadline:
             time.sleep(0.1)
         return [_described(process) for process in alive]
 
     def end(self) -> None:
-        """Kills whatever is left of it."""
+        """Kill the command and all processes that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._child.wait()
@@ -158,7 +158,7 @@ def _described(process: psutil.Process, most: int = 120) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where commands run: a home and a temporary folder of their own. Ray's sockets need a short path."""
+    """A home and a temporary folder for commands. The path is short, as Ray's sockets need."""
 
     root: Path
 
@@ -171,7 +171,10 @@ class Place:
         return self.root / "ray"
 
     def env(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The environment of a user who has activated this Python's, with `extra`; an empty value unsets."""
+        """Return the environment of a user who has activated this Python's environment, with `extra` added.
+
+        An empty value removes a variable.
+        """
         env = {name: value for name, value in os.environ.items() if name not in _FROM_RAY}
         python = str(Path(sys.executable).parent)
         env |= {"HOME": str(self.home), "RAY_TMPDIR": str(self.root), "TMPDIR": str(self.root / "tmp")}
@@ -180,7 +183,7 @@ class Place:
 
     @contextmanager
     def start(self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = REPOSITORY) -> Iterator[Command]:
-        """Any program, ended with the block at the latest."""
+        """Start any program, and kill it at the end of the block."""
         folder = Path(tempfile.mkdtemp(dir=self.root))
         command = Command(arguments, self.env(env), folder, cwd)
         try:
@@ -194,7 +197,7 @@ class Place:
             yield command
 
     def build(self, *flags: str, env: Mapping[str, str] | None = None) -> Ended:
-        """The command run to its end; nothing that it started outlives it."""
+        """Run the build command to its end, and assert that no process that it started outlives it."""
         with self.start_build(*flags, env=env) as command:
             ended = command.wait()
             assert command.left_behind() == []

@@ -1,4 +1,4 @@
-"""Folders of other people, and what shows that nothing in them was touched."""
+"""Folders of other people and programs, and a snapshot to check that nothing in them was changed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FOREIGN: dict[str, dict[str, str]] = {
     "other records": {"videos.jsonl": '{"url": "x"}\n', "a/videos.jsonl": "", "made.json": '{"by": "hand"}'},
     "figures": {"summary.json": "{}", "metrics.jsonl": "{}", "shots.csv": "a,b\n"},
 }
-"""Name → path → contents. Nothing of it was ever written by a command of this package."""
+"""Name of the folder → path → content. No command of this package writes any of these."""
 
 
 def lay(folder: Path, name: str) -> Path:
@@ -56,7 +56,7 @@ def lay(folder: Path, name: str) -> Path:
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Every name below a folder, and the folder: number, time and contents of each. Nothing where there is none."""
+    """Return inode number, time and content of a folder and of all below it, by path; empty if there is no folder."""
     found = sorted([folder, *folder.rglob("*")]) if folder.exists() else []
     stats = [(path, path.lstat()) for path in found]
     return {
@@ -65,7 +65,7 @@ def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 
 
 def marked(folder: Path, kind: str) -> Path:
-    """A folder with the mark of a kind and a file of its own."""
+    """Create a folder with the mark of a kind and one other file, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "nextscene.json").write_text(json.dumps({"kind": kind, "version": 1}))
     (folder / "mine.txt").write_text("mine")

@@ -1,4 +1,4 @@
-"""What strangers may write, for tests that let them: text that no file can hold, and numbers that no column can."""
+"""Hostile input for tests: text that cannot be stored in a file, and numbers that do not fit a column."""
 
 from __future__ import annotations
 

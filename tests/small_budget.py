@@ -1,8 +1,8 @@
-"""What a small budget buys: `python -m tests.small_budget`. Ends with 1 if it buys too little.
+"""Check of what a small budget buys: `python -m tests.small_budget`. It exits with 1 if that is too little.
 
-The command builds 155 clips with $0.15, and 2,000 with a tenth of what `--estimate` expects, asking a loopback API
-whose answers are about as long as the estimate expects and which passes 70 % of the scenes. Of what is spent at least
-75 % must belong to clips that are decided, and of the 2,000 clips at least 8 % must be decided. It takes some minutes.
+The command builds 155 clips with $0.15, and 2,000 with a tenth of what `--estimate` expects. It asks a loopback API
+whose answers are about as long as the estimate expects, and which passes 70 % of the scenes. At least 75 % of the money
+must be spent on clips that are decided, and at least 8 % of the 2,000 clips must be decided. It takes some minutes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def source(folder: Path, clips: int) -> Path:
-    """A manifest of so many clips, the same spans of one video again and again, under captions and ids of their own."""
+    """Write a manifest of `clips` clips: the same spans of one video repeatedly, each with another caption and id."""
     make_video(folder / "film.mp4", SPANS * SPAN_SECONDS, "854x480", "16", "-g", "16")
     rows = [
         {
@@ -61,7 +61,7 @@ def source(folder: Path, clips: int) -> Path:
 
 
 def expected_usd(here: Place, api: ClaudeApi, manifest: Path) -> Decimal:
-    """What `--estimate` expects of calls one by one."""
+    """Return the cost that `--estimate` expects for single calls, in US dollars."""
     ended = here.build(*flags(manifest), "--estimate", env=api.env)
     found = re.search(r"^one by one +\$[\d,.]+ +\$([\d,.]+)", ended.stdout, re.MULTILINE)
     assert found, ended.stdout + ended.stderr
@@ -69,7 +69,7 @@ def expected_usd(here: Place, api: ClaudeApi, manifest: Path) -> Decimal:
 
 
 def build(here: Place, api: ClaudeApi, manifest: Path, budget: str) -> tuple[float, float]:
-    """Build until the budget ends it; return the share of clips that are decided, and of the money that is theirs."""
+    """Build until the budget ends it. Return the share of clips that are decided, and their share of the money."""
     with here.start_build(*flags(manifest), "--budget-usd", budget, env=api.env) as command:
         ended = command.wait(_WAIT_SECONDS)
     assert ended.code == _STOPPED, f"{ended.code}: {ended.stderr}"

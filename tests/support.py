@@ -1,4 +1,4 @@
-"""What several test files need: videos made to order, a run without Ray, and the laws every run must keep."""
+"""Helpers of several test files: generated videos, a run without Ray, and the invariants of every run."""
 
 from __future__ import annotations
 
@@ -47,11 +47,14 @@ CLIPS = REPOSITORY.parent / "shared" / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason=f"no real footage at {CLIPS}")
 
 SMALL = BuildConfig(judge="none", test=0.0, unit_size=2, units_per_shard=2)
-"""Units and shards so small that a dozen clips fill several."""
+"""Settings with units and shards so small that a dozen clips fill several."""
 
 
 def make_video(path: Path, seconds: float = 1.0, size: str = "854x480", fps: str = "16", *extra: str) -> Path:
-    """A short H.264 video of a moving test picture; `extra` are further output arguments of ffmpeg."""
+    """Write a short H.264 video of a moving test picture, and return its path.
+
+    `extra` are further output arguments of ffmpeg.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = f"testsrc2=size={size}:rate={fps}:duration={seconds}"
     encoding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
@@ -75,7 +78,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def captioned_spans(folder: Path, count: int, seconds: float = 0.25, size: str = "854x480") -> Path:
-    """A manifest of `count` spans of one video, each with a caption of its own words."""
+    """Write a manifest of `count` spans of one video, each with a caption in different words, and return its path."""
     make_video(folder / "film.mp4", count * seconds, size)
     rows = [
         {
@@ -97,9 +100,9 @@ def build_inline(
     judge_budget: JudgeBudget | None = None,
     stop_after: int | None = None,
 ) -> BuildSummary:
-    """The same run as `curation.run.run.build`, with the steps of the engine done one after another in this process.
+    """Build as `curation.run.run.build` does, but with the engine's steps one after another in this process.
 
-    What ends the asking is raised once all that was decided is sealed, and summed up.
+    Raise the error that ended the judging, after all decided clips are sealed and in the summary.
     """
     begun = time.monotonic()
     with claim_out(open_out(str(out))) as place, hold_lock(place, "inline"), asyncio.Runner() as runner:
@@ -143,7 +146,7 @@ def build_inline(
 def do_all(
     job: UnitContext, works: Iterable[ShardWork], judging: UnitJudge, runner: asyncio.Runner
 ) -> RunStopped | UsageError | None:
-    """What ended the asking, or why clips are left undecided, if anything did."""
+    """Do all the work. Return the error that ended the judging, or left clips undecided; None if all is done."""
     left: LeftUndecided | None = None
     for work in works:
         job.out.delete(CHECKSUMS)
@@ -164,19 +167,19 @@ def do_all(
 
 
 def ledger(out: Path | str, config: BuildConfig = SMALL) -> list[Row]:
-    """All committed rows, in source order."""
+    """Return all committed rows, in source order."""
     place = Storage.at(out)
     rows = [row for rows in CommittedState.read(place, config.units_per_shard).ledgers(place) for row in rows]
     return sorted(rows, key=lambda row: row.position)
 
 
 def decided(out: Path | str, config: BuildConfig = SMALL) -> int:
-    """How many clips are committed, also while a run is at work and may seal a shard as it is looked at."""
+    """Return the number of committed clips. This is safe while a run works, which may seal a shard meanwhile."""
     return read_progress(Storage.at(out), config.units_per_shard)[1].total
 
 
 def problems(out: Path | str, config: BuildConfig = SMALL) -> list[str]:
-    """What `--verify` finds."""
+    """Return the problems that `--verify` finds."""
     place = Storage.at(out)
     recorded = RecordedConfig.read(place)
     assert recorded is not None
@@ -184,7 +187,7 @@ def problems(out: Path | str, config: BuildConfig = SMALL) -> list[str]:
 
 
 def assert_conserved(out: Path | str, config: BuildConfig = SMALL) -> None:
-    """Planned = sum of outcomes, kept = samples in shards, and every byte where its receipt says."""
+    """Check that planned = sum of outcomes, kept = samples in shards, and that `--verify` finds no problem."""
     place = Storage.at(out)
     planned = Plan(place, config)
     rows = ledger(out, config)
@@ -196,7 +199,7 @@ def assert_conserved(out: Path | str, config: BuildConfig = SMALL) -> None:
 
 
 def assert_same_dataset(one: Path | str, other: Path | str, config: BuildConfig = SMALL) -> None:
-    """Same manifest, byte for byte, hence same shards; same ledgers but for the columns declared run-specific."""
+    """Check that manifests, hence shards, are identical, and ledgers are equal except for run-specific columns."""
     a, b = Storage.at(one), Storage.at(other)
     assert json.loads(a.read("manifest.json")) == json.loads(b.read("manifest.json"))
     assert a.read("manifest.json") == b.read("manifest.json")
@@ -204,7 +207,7 @@ def assert_same_dataset(one: Path | str, other: Path | str, config: BuildConfig 
 
 
 def assert_same_clips(one: Path | str, other: Path | str, config: BuildConfig = SMALL) -> None:
-    """The same tars and ledgers but for the columns declared run-specific, whatever their revisions are."""
+    """Check that tars and ledgers are equal except for run-specific columns. Revisions may differ."""
     a, b = (
         {(s.split, s.name.index): (s.sha256, s.count) for s in Manifest.read(Storage.at(o)).shards}
         for o in (one, other)
@@ -214,7 +217,7 @@ def assert_same_clips(one: Path | str, other: Path | str, config: BuildConfig = 
 
 
 def as_before_sums(out: Path) -> None:
-    """Makes a dataset look like one of an older version: no SHA256SUMS, and receipts that do not know the ledger."""
+    """Make a dataset look like one of an older version: without SHA256SUMS, and without the ledgers' hashes."""
     (out / CHECKSUMS).unlink(missing_ok=True)
     for path in out.glob("shards/**/*.receipt.json"):
         value = json.loads(path.read_text())

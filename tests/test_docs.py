@@ -1,4 +1,4 @@
-"""The documents: each path, module and link that they name exists, and each flag is one of a command."""
+"""The documents: each path, module and link in them exists, and each flag belongs to a command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.test_imports import BELOW
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / ".github").rglob("*.md")])
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
-"""The changelog also names what was removed."""
+"""All pages except the changelog, which also names removed things."""
 
 ROOMS = "common|prompts|judge|shards|curation|training|evaluation|pipelines|nextscene|samples|tests|benchmarks|docs"
 OTHERS_FLAGS = {
@@ -92,7 +92,7 @@ def test_each_path_is_in_the_tree(page: Path) -> None:
 
 @pytest.mark.parametrize("page", CURRENT, ids=ids(CURRENT))
 def test_each_module_is_in_the_tree(page: Path) -> None:
-    """`room.module.name`, with or without the package's name before it, and `python -m module`."""
+    """The names are of the forms `room.module.name`, with or without `nextscene.`, and `python -m module`."""
     lost = []
     for name in re.findall(rf"(?<![\w/.-])(?:nextscene\.)?((?:{ROOMS})(?:\.\w+)+)", without_python(page)):
         if name.endswith((".json", ".md", ".txt")):
@@ -134,7 +134,7 @@ def test_lines_of_prose_fit(page: Path) -> None:
 
 
 def test_each_name_in_the_architecture_is_in_the_sources() -> None:
-    """Names of classes, functions, settings and columns, in code or quoted as code."""
+    """The names are those of classes, functions, settings and columns, in code blocks or quoted as code."""
     page = text_of(REPOSITORY / "docs" / "architecture.md")
     blocks = re.findall(r"^```$(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     quoted = re.findall(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)`", prose(REPOSITORY / "docs" / "architecture.md"))

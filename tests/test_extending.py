@@ -1,4 +1,4 @@
-"""docs/extending.md: its examples are run as they stand there."""
+"""The examples of docs/extending.md, run unchanged."""
 
 from __future__ import annotations
 

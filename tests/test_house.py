@@ -1,4 +1,4 @@
-"""How the code is laid out and written: one name for one thing, a test for each module, plain words."""
+"""The layout and style of the code: one name for one thing, a test for each module, plain words."""
 
 from __future__ import annotations
 

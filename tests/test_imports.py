@@ -1,4 +1,4 @@
-"""Imports: which room may use which, and what a process loads that needs neither Ray nor torch."""
+"""Imports: the rooms that each room may import, and processes that must load neither Ray nor torch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
 
 
 def test_a_room_is_imported_under_one_name() -> None:
-    """The rooms lie in the root of a clone, where an import by the old name finds them, and is refused."""
+    """The rooms are in the root of a clone, where an import by the old name finds them and must fail."""
     for room in (*BELOW, "samples"):
         done = subprocess.run(
             [sys.executable, "-c", f"import {room}"], cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -64,7 +64,7 @@ def test_each_room_is_a_link_in_the_package() -> None:
 
 
 def imported(program: str, cwd: Path) -> set[str]:
-    """Of ray and torch, what `program` imported. Stand-ins in `cwd` make an attempt succeed, so that none is missed."""
+    """Return which of ray and torch `program` imports. Stand-ins in `cwd` let each import succeed, so it is seen."""
     code = f"import sys\n{program}\nprint(*({{'ray', 'torch'}} & set(sys.modules)))"
     search = f"import sys; sys.path[:0] = [{str(cwd)!r}, {str(REPOSITORY)!r}]\n"
     done = subprocess.run([sys.executable, "-c", search + code], cwd=cwd, capture_output=True, text=True, check=True)
@@ -84,10 +84,10 @@ LOADING = (
     "nextscene.shards.loading.buffer_pool",
     "nextscene.shards.loading.streaming",
 )
-"""What a trainer needs, and no run does."""
+"""Modules that training needs, and a build does not."""
 
 ON_RAY = ("nextscene.training.distributed.ray_train",)
-"""The one module that puts a trainer on Ray."""
+"""The only module that runs training on Ray."""
 
 IMPORT_ALL = f"""
 import importlib, pkgutil

@@ -1,4 +1,4 @@
-"""The Makefile: set-up says in a line what each step installs, and only pip's errors are shown beside it."""
+"""The Makefile: the set-up prints one line for each step, with what it installs, and otherwise only errors of pip."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ case " $* " in *" -qq "*) ;; *) echo "WARNING: something that pip says" >&2 ;; e
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
-    """An environment whose Python stands in for pip."""
+    """Return an environment whose Python is a script in place of pip."""
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(PIP.replace("{folder}", str(tmp_path)))

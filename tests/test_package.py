@@ -1,4 +1,4 @@
-"""The package as others install and import it: its public names, and what a wheel holds."""
+"""The package as others install and import it: its public names, and the content of a wheel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PUBLIC = {
     "stream",
 }
 OTHERS = ("common", "prompts", "judge", "shards", "curation", "training", "evaluation", "pipelines", "samples")
-"""Names of the rooms, which a user's project may have for packages of its own."""
+"""Names of the rooms. A user's project may have packages with the same names."""
 
 
 def test_the_public_names() -> None:
@@ -58,7 +58,7 @@ def test_to_import_the_package_loads_nothing_large() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of the package, made in a copy, since setuptools leaves folders beside what it builds."""
+    """Return a wheel of the package. It is built in a copy, since setuptools leaves folders beside the sources."""
     copy, target = tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("wheel")
     for name in ("README.md", "LICENSE", "pyproject.toml"):
         shutil.copyfile(REPOSITORY / name, copy / name)

@@ -1,4 +1,4 @@
-"""Run the Python of README.md and compare its output with what the README says."""
+"""The Python code of README.md, run unchanged; its output must be what the README says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def python_blocks(heading: str) -> list[str]:
 
 
 class Enough(Exception):
-    """Ends the loop over the loader, which is endless."""
+    """Exception that ends the endless loop over the loader."""
 
 
 def test_python_blocks_run_unchanged(

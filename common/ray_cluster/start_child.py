@@ -58,7 +58,7 @@ def main(descriptor: int, settings: Mapping[str, Any]) -> None:
 
 
 def _reach(address: str) -> None:
-    """Raise OSError if nobody listens: Ray itself would try for minutes."""
+    """Raise OSError if no process listens there: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if host:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()

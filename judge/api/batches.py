@@ -70,7 +70,7 @@ class Batches:
         self._shutdown = shutdown
         shutdown.add_listener(self._fail_all)
         self._tasks: set[asyncio.Task[None]] = set()
-        # An exception is set as a result: a future whose exception nobody retrieves would log an error.
+        # An exception is set as a result: a future whose exception is never retrieved would log an error.
         self._results: dict[str, asyncio.Future[Answer | Exception]] = {}
         self._creating: set[str] = set()
         self.open: dict[str, BatchRecord] = {}

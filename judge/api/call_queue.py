@@ -33,7 +33,7 @@ class CallQueue:
             return await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
-                self.release()  # granted and cancelled at the same moment: return the slot
+                self.release()  # granted and canceled at the same moment: return the slot
             raise
 
     def release(self) -> None:

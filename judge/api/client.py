@@ -188,7 +188,7 @@ class Client:
             return await self._once(request, clip_id, tries)
         except Exception as error:  # noqa: BLE001
             fault = error
-        except BaseException:  # cancelled
+        except BaseException:  # canceled
             self._budget.mark_lost(call)
             raise
         try:

@@ -25,8 +25,8 @@ _WHAT = {"denied": "denies every question", "unreadable": "gives no answer that 
 class SharedErrors:
     """A check of the errors of questions that are about to be given up. For one event loop.
 
-    The error of one question is told from that of the account or the network by counting the tokens of a harmless
-    prompt, which is free.
+    The error of one question is distinguished from that of the account or the network by counting the tokens of a
+    harmless prompt, which is free.
     """
 
     def __init__(self, api: anthropic.AsyncAnthropic, model: str, redact: Callable[[str], str]) -> None:

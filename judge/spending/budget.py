@@ -59,7 +59,7 @@ class Budget:
         self._settled_lost = before.lost - worst_of(self._lost_calls.values())
         self._under_way: dict[str, Pending] = {}
         self.held = _ZERO
-        """The reserved cost of batches of which it is unknown whether they exist."""
+        """The reserved cost of batches whose existence is unknown."""
         self.reserved = in_batches
         self._allowance = _ZERO
         self._written_record: BudgetRecord | None = None
@@ -274,7 +274,7 @@ class Budget:
         return wanted if self.limit is None else min(wanted, max(self.limit, self.committed))
 
     async def _write_record(self, wanted: Callable[[], Decimal | None], is_open: bool = True) -> None:
-        # A write cannot be cancelled, and must not overtake a later one.
+        # A write cannot be canceled, and must not overtake a later one.
         await asyncio.shield(self._write_record_in_turn(wanted, is_open))
 
     async def _write_record_in_turn(self, wanted: Callable[[], Decimal | None], is_open: bool) -> None:

@@ -179,7 +179,7 @@ class CachedClient:
         ]
 
     async def _end_if_only_missing(self) -> None:
-        """Shut down once all callers wait only for batches of which it is unknown whether they exist."""
+        """Shut down once all callers wait only for batches whose existence is unknown."""
         since = time.monotonic()
         while True:
             await asyncio.sleep(_ONLY_MISSING_SECONDS / 20)
@@ -214,6 +214,6 @@ class CachedClient:
         try:
             while True:
                 await asyncio.sleep(seconds)
-                await asyncio.shield(action())  # a write cannot be cancelled
+                await asyncio.shield(action())  # a write cannot be canceled
         except Exception as fault:  # noqa: BLE001
             self._shutdown.trigger(fault)  # an answer that cannot be stored must not be paid for

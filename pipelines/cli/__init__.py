@@ -1,1 +1,1 @@
-"""What the commands share: options, messages, progress, exit codes, signals."""
+"""Code that the commands share: options, messages, progress, exit codes, signals."""

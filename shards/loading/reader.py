@@ -17,11 +17,11 @@ from nextscene.shards.format.tar import DamagedShard, MemberGroup, group_bytes
 
 
 class DatasetNotFound(UsageError, ValueError):
-    """There is no dataset, or no such split of it."""
+    """A dataset that does not exist, or has no such split."""
 
 
 class DatasetChanged(StoppedError):
-    """Shards were sealed again and replaced since the dataset was opened. Opening it again helps."""
+    """A dataset whose shards were sealed again and replaced since it was opened. Opening it again helps."""
 
 
 class MissingShard(DamagedShard):

@@ -1,7 +1,7 @@
-"""Plays every scenario of clocks and locks, on disk and in S3: `python -m tests.clocks`. Takes some minutes.
+"""Run of all scenarios of clocks and locks, on disk and in S3: `python -m tests.clocks`. It takes some minutes.
 
-Never two writers, never a healthy run ended, never blocked for more than two minutes by what is dead.
-With `--sample` those on disk that are in the suite; with `disk` or `S3` those alone.
+There must never be two writers, a healthy run must never be ended, and a dead run must not block for more than two
+minutes. `--sample` runs only the scenarios on disk that are in the test suite; `disk` or `S3` only those of that store.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _play_all(jobs: list[tuple[str, Scenario]], folder: Path, bucket: str, timed
 
 
 def _play(scenario: Scenario, out: str, home: Path, timed: bool) -> int:
-    """Returns 0, or 1 with a file that says what is wrong."""
+    """Play a scenario. Return 0, or 1 after writing a file that says what is wrong."""
     os.setpgid(0, 0)
     rate = STORE_RATE if out.startswith("s3:") else RATE
     stage = Stage(out, home, scenario.relation, scenario.skews, rate)
@@ -88,7 +88,7 @@ def _play(scenario: Scenario, out: str, home: Path, timed: bool) -> int:
 
 @contextmanager
 def _store(wanted: bool) -> Iterator[str]:
-    """A store in a process of its own; what an address in it ends with."""
+    """Run a store in a separate process, if `wanted`, and yield the query that ends each URI in it, else ""."""
     if not wanted:
         yield ""
         return

@@ -1,4 +1,4 @@
-"""A driver without work: it holds OUT, sees that it still does, and notes when it would write."""
+"""A driver without work: it takes the lock of OUT, checks that it still has it, and logs each time it would write."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _REAL_WRITE_SECONDS = 0.3
 
 
 def drive(out: str, run_id: str, folder: Path) -> None:
-    """Writes until `end-RUN` is in the folder; stops itself, as its machine would, where `pause-RUN` is."""
+    """Write until the file `end-RUN` is in the folder. If `pause-RUN` is there, stop as in a suspend."""
     place = Storage.at(out)
-    place.write(f"seen-by-{run_id}", b"")  # to connect with a store takes this machine long
+    place.write(f"seen-by-{run_id}", b"")  # connects to the store, which takes long
     _note(folder, run_id, "starts")
     try:
         with hold_lock(place, run_id) as heartbeat:

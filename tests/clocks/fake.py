@@ -1,4 +1,4 @@
-"""Clocks that stand still until a test moves them, or until somebody sleeps."""
+"""Clocks that do not move until a test moves them, or the code under test sleeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HERE = Machine("here", "boot-here", "pid:[1]")
 
 
 class FakeClocks:
-    """A machine's clocks. `every` second of a sleep what is `meanwhile` to happen does."""
+    """A machine's clocks. `meanwhile` is called after each sleep, with the total number of seconds slept."""
 
     def __init__(self) -> None:
         self.wall_now, self.awake_now, self.boottime_now = 1_700_000_000.0, 500.0, 900.0
@@ -24,13 +24,13 @@ class FakeClocks:
         machine.installed(self, monkeypatch.setattr)
 
     def pass_by(self, seconds: float) -> None:
-        """Time goes by."""
+        """Move all clocks forward."""
         self.wall_now += seconds
         self.awake_now += seconds
         self.boottime_now += seconds
 
     def suspend(self, seconds: float) -> None:
-        """The machine was suspended for so long."""
+        """Move the clocks as a suspend of the machine does: the monotonic clock stops."""
         self.wall_now += seconds
         self.boottime_now += seconds
 
@@ -49,5 +49,5 @@ class FakeClocks:
         self.meanwhile(self.slept)
 
     def wait(self, event: threading.Event, seconds: float | None) -> bool:
-        """A heartbeat's thread beats when the test has it do so, and not by itself."""
+        """Wait for the event without a timeout: a heartbeat's thread beats only when the test makes it."""
         return threading.Event.wait(event)

@@ -1,4 +1,4 @@
-"""Two drivers over one OUT, on machines whose clocks are stepped, wrong or suspended, and what must come of it."""
+"""Scenarios of two drivers with one OUT, on machines whose clocks are stepped, wrong or suspended."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.clocks.driver import drive
 from tests.clocks.shim import Machine, SharedClocks
 
 RATE = 10.0
-"""Simulated seconds in a real one: a lease of a minute is over in 6 s, which is long for a machine that is busy."""
+"""Simulated seconds per real second: a lease of a minute ends in 6 s, which is long enough for a busy machine."""
 
 STORE_RATE = 5.0
-"""The same where a store in Python answers each request: it takes milliseconds that are not to count for much."""
+"""The rate with a store written in Python, which needs milliseconds for each request: they must not count much."""
 
 LONGEST_BLOCKED = 120.0
 _SUSPENDED = 600.0
@@ -35,7 +35,7 @@ PLACES = {
 
 @dataclass
 class Driver:
-    """A driver in a process of its own, and the clocks of its machine."""
+    """A driver in a separate process, and the clocks of its machine."""
 
     run_id: str
     pid: int
@@ -66,12 +66,12 @@ class Driver:
         self.wait_for(lambda: len(self.notes()) >= before + more or bool(self.end))
 
     def pause(self) -> None:
-        """Has it stop, where it stands between two writes."""
+        """Make the driver stop itself between two writes."""
         (self.folder / f"pause-{self.run_id}").touch()
         self.wait_for(lambda: self.is_stopped or bool(self.end))
 
     def freeze(self) -> None:
-        """Stops it wherever it is."""
+        """Stop the driver at any point."""
         os.kill(self.pid, signal.SIGSTOP)
         self.wait_for(lambda: self.is_stopped)
 
@@ -87,7 +87,7 @@ class Driver:
         os.waitpid(self.pid, 0)
 
     def finish(self) -> str:
-        """Lets it end well, and returns how it ended."""
+        """Ask the driver to end, and return how it ended."""
         (self.folder / f"end-{self.run_id}").touch()
         self.wait_for(lambda: bool(self.end))
         with suppress(ChildProcessError):
@@ -97,7 +97,7 @@ class Driver:
 
 @dataclass
 class Stage:
-    """Where a scenario plays: OUT, and one or two machines. `skew` is what the second's wall clock is wrong by."""
+    """OUT and the one or two machines of a scenario. `skews` are the errors of their wall clocks, in seconds."""
 
     out: str
     folder: Path
@@ -108,7 +108,7 @@ class Stage:
     _clocks: dict[str, SharedClocks] = field(default_factory=dict)
 
     def start(self, number: int) -> Driver:
-        """Starts the first driver or the second, in a fork of this process."""
+        """Start the first driver (0) or the second (1), in a fork of this process."""
         machine = PLACES[self.relation][number]
         if not self._clocks:
             self._begun = time.monotonic()
@@ -128,13 +128,13 @@ class Stage:
         return Driver(run_id, pid, clocks, self.folder)
 
     def begun(self) -> Driver:
-        """The first driver, at work."""
+        """Start the first driver, and return it once it writes."""
         first = self.start(0)
         first.wait_for_writes()
         return first
 
     def met(self) -> Driver:
-        """The second, once it has begun or was kept out. For how long it was blocked is noted."""
+        """Start the second driver, and return it once it has begun or was kept out. Note how long it was blocked."""
         second = self.start(1)
         second.wait_for(lambda: bool(second.notes()))
         begun = time.monotonic()
@@ -143,23 +143,23 @@ class Stage:
         return second
 
     def writers(self) -> list[str]:
-        """Who wrote, one after another."""
+        """Return the drivers that wrote, in order, without repeats in a row."""
         log = (self.folder / "log").read_text().splitlines()
         wrote = [line.partition(" ")[0] for line in log if line.endswith(" writes")]
         return [name for name, before in zip(wrote, ["", *wrote], strict=False) if name != before]
 
 
 def suspended(stage: Stage, clocks: SharedClocks, begun: float) -> None:
-    """What a suspend does to a machine's clocks, whose processes were stopped at `begun`."""
+    """Move the clocks of a machine as a suspend does. Its processes were stopped at `begun`."""
     stood = (time.monotonic() - begun) * stage.rate
     clocks.move(wall=_SUSPENDED - stood, awake=-stood, boottime=_SUSPENDED - stood)
 
 
-# ---- what happens, and what must come of it --------------------------------------------------------------------
+# ---- the scenarios ---------------------------------------------------------------------------------------------
 
 
 def stepped(stage: Stage, seconds: float) -> None:
-    """A living run is no dead one, whatever its clock says."""
+    """Check that a living run is never taken for dead, whatever its clock says."""
     first = stage.begun()
     first.clocks.move(wall=seconds)
     first.wait_for_writes(10)
@@ -174,7 +174,7 @@ def skewed(stage: Stage) -> None:
 
 
 def died(stage: Stage) -> None:
-    """However wrong the clock of the dead was."""
+    """Check that the second run takes over from a dead one, however wrong the clock of that was."""
     first = stage.begun()
     first.kill()
     second = stage.met()
@@ -183,7 +183,7 @@ def died(stage: Stage) -> None:
 
 
 def stopped_and_overtaken(stage: Stage, suspend: bool) -> None:
-    """Who wakes up finds out before it writes."""
+    """Check that a run which wakes up after another has taken the lock notices that before it writes."""
     first = stage.begun()
     first.pause()
     since = time.monotonic()
@@ -213,7 +213,7 @@ def stopped_alone(stage: Stage, suspend: bool) -> None:
 
 
 def stopped_and_met(stage: Stage) -> None:
-    """A stopped process that can be seen is alive."""
+    """Check that a stopped process that can be seen counts as alive."""
     first = stage.begun()
     first.pause()
     assert_kept_out(stage.met())
@@ -224,7 +224,7 @@ def stopped_and_met(stage: Stage) -> None:
 
 
 def suspended_together(stage: Stage) -> None:
-    """One machine, and a second driver that waits for the first as it is suspended."""
+    """Suspend a machine while its second driver waits for the first, and check that the second is kept out."""
     first = stage.begun()
     second = stage.start(1)
     first.wait_for_writes()
@@ -244,7 +244,7 @@ def suspended_as_it_waits(stage: Stage, holder_dies: bool) -> None:
     if holder_dies:
         first.kill()
     second = stage.start(1)
-    time.sleep(0.3)  # so that it has looked, if the machine is quick; nothing depends on it
+    time.sleep(0.3)  # usually enough for it to have read the lock; nothing depends on it
     second.freeze()
     second.clocks.move(wall=_SUSPENDED, boottime=_SUSPENDED)
     second.wake()
@@ -265,7 +265,7 @@ def assert_kept_out(second: Driver) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What happens, between which machines. `sample` ones are in the suite."""
+    """A scenario, and the relation of its machines. Those with `sample` are in the test suite."""
 
     name: str
     relation: str

@@ -1,7 +1,7 @@
-"""Machines with clocks of their own: what a process here takes for its time, its host and its boot is simulated.
+"""Simulated machines: a process sees a simulated time, host name and boot.
 
-The modules of the lock get another `time`, `threading`, `psutil` and `socket`. Simulated time goes `rate` times as fast
-as real time. A machine's clocks stand in a small file that its processes share and whoever runs the test may set.
+The modules of the lock get replacements of `time`, `threading`, `psutil` and `socket`. Simulated time is `rate` times
+as fast as real time. A machine's clocks are in a small file that its processes share and the test may change.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BEGUN_AT = 1_700_000_000.0
 
 
 class Clocks(Protocol):
-    """What a simulated machine has instead of the kernel's clocks."""
+    """The clocks of a simulated machine, in place of the kernel's."""
 
     def wall(self) -> float: ...
     def awake(self) -> float: ...
@@ -56,12 +56,15 @@ class SharedClocks:
 
     @staticmethod
     def make(file: Path, rate: float, begun: float, wall: float = 0.0) -> SharedClocks:
-        """A machine whose wall clock is wrong by `wall` seconds. Those that `begun` alike are of one time."""
+        """Return new clocks, with a wall clock that is wrong by `wall` seconds.
+
+        `begun` is the real monotonic time at which simulated time begins: clocks with the same `begun` agree.
+        """
         file.write_bytes(struct.pack(_FORMAT, rate, begun, wall, 0.0, 0.0))
         return SharedClocks(file)
 
     def move(self, wall: float = 0.0, awake: float = 0.0, boottime: float = 0.0) -> None:
-        """Steps the clocks."""
+        """Add these seconds to the clocks."""
         rate, begun, *offsets = self._values()
         moved = [offset + by for offset, by in zip(offsets, (wall, awake, boottime), strict=True)]
         self._memory[:] = struct.pack(_FORMAT, rate, begun, *moved)
@@ -91,14 +94,14 @@ class SharedClocks:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a process takes for its machine. `container` is its namespace of process numbers."""
+    """The machine that a process sees. `container` is the namespace of its process numbers."""
 
     host: str
     boot_id: str
     container: str
 
     def installed(self, clocks: Clocks, put: Callable[[ModuleType, str, object], None] = setattr) -> None:
-        """Has this process, or those of its modules that are the lock's, run on the machine."""
+        """Make the lock's modules in this process see this machine."""
         for name in MODULES:
             if importlib.util.find_spec(name):
                 self.put_into(importlib.import_module(name), clocks, put)
@@ -106,7 +109,7 @@ class Machine:
     def put_into(
         self, module: ModuleType, clocks: Clocks, put: Callable[[ModuleType, str, object], None] = setattr
     ) -> None:
-        """Gives one module the machine's clocks and names."""
+        """Replace the clocks and names that one module uses by those of the machine."""
         for name, substitute in self._substitutes(clocks).items():
             if hasattr(module, name):
                 put(module, name, substitute)
@@ -128,7 +131,7 @@ class Machine:
 
         class Process(psutil.Process):
             def create_time(self) -> float:
-                """The time of boot is what wall clock and uptime leave, so it moves with the wall clock."""
+                """Return the start time. It moves with the wall clock, as the boot time is wall clock minus uptime."""
                 return float(super().create_time()) + clocks.wall() - clocks.boottime()
 
         return {
@@ -147,7 +150,7 @@ def _like(module: ModuleType, **changed: object) -> Any:
 
 
 def of_environment() -> tuple[Machine, SharedClocks] | None:
-    """The machine that the environment names, for a process that is started on it."""
+    """Return the machine and clocks that the environment names; None if it names none."""
     if VARIABLE not in os.environ:
         return None
     file, host, boot_id, container = os.environ[VARIABLE].split("|")

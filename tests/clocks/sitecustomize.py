@@ -1,4 +1,4 @@
-"""Put on PYTHONPATH, this has a process run on a simulated machine; Python imports it by its name as it starts.
+"""A start-up module that makes a process see a simulated machine. Python imports it by its name from PYTHONPATH.
 
 It does nothing unless SIMULATED_MACHINE is set: `CLOCKS_FILE|HOST|BOOT_ID|CONTAINER`.
 """

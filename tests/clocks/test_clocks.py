@@ -1,4 +1,4 @@
-"""A sample of `python -m tests.clocks`, and the command on a machine with clocks of its own."""
+"""A sample of `python -m tests.clocks`, and the command on a machine with simulated clocks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_no_clock_lets_two_write_ends_a_healthy_run_or_blocks_for_long() -> None
 
 
 def test_a_command_that_is_kept_out_says_whom_it_waits_for_and_what_to_do(tmp_path: Path) -> None:
-    """Its clock goes a hundred times as fast, and an hour ahead."""
+    """The clock of its machine is a hundred times as fast, and an hour ahead."""
     out = Storage.at(tmp_path / "out")
     elsewhere = ProcessIdentity("another-host", 7, "another-boot", "pid:[1]", "time:[1]", "9")
     out.write(LOCK, replace(Holder.me("theirs"), process=elsewhere).to_bytes())

@@ -1,4 +1,4 @@
-"""Helpers of tests of the judge `claude`: its budget, its sources, and what it stored, spent and decided."""
+"""Helpers of tests of the judge `claude`: its budget, its sources, and its answers, costs and outcomes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support import ledger, make_video, write_csv
 MODEL = ClaudeConfig().model
 CLAUDE = BuildConfig(judge="claude", test=0.0, unit_size=4, units_per_shard=2)
 CLAUDE_FLAGS = ("--judge", "claude", "--test", "0", "--unit-size", "4", "--units-per-shard", "2")
-"""The flags that say what CLAUDE says."""
+"""The flags with the same settings as CLAUDE."""
 
 SECONDS = 0.25
 
@@ -43,7 +43,7 @@ def judge_budget(
 
 
 def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    """A Claude API on loopback that this process is sent to, for a fixture; answers are stored without lingering."""
+    """Yield a Claude API on loopback that this process uses, for a fixture. Answers are stored almost at once."""
     monkeypatch.setattr("nextscene.judge.spending.cached_client._STORE_SECONDS", 0.02)
     with ClaudeApi() as api:
         for name, value in api.env.items():
@@ -52,7 +52,7 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
 
 
 def spans(folder: Path, captions: Sequence[str]) -> Path:
-    """A manifest of spans of one video, one for each caption, in order."""
+    """Write a manifest of spans of one video, one for each caption, in order, and return its path."""
     make_video(folder / "film.mp4", len(captions) * SECONDS, "854x480", "16")
     rows: list[dict[str, Any]] = [
         {"video": "film.mp4", "start": f"{i * SECONDS:.2f}", "end": f"{(i + 1) * SECONDS:.2f}", "caption": caption}
@@ -62,7 +62,7 @@ def spans(folder: Path, captions: Sequence[str]) -> Path:
 
 
 def stored(out: Path | str) -> dict[str, Answer]:
-    """Every stored answer, by its key."""
+    """Return all stored answers by their keys."""
     return {answer.key: answer for answer in read_answers(Storage.at(out))}
 
 
@@ -80,17 +80,17 @@ def true_cost(exchanges: Sequence[Exchange]) -> Decimal:
 
 
 def asked_of(exchanges: Sequence[Exchange], caption: str) -> list[Exchange]:
-    """Those whose question is about this caption."""
+    """Return the exchanges whose question contains this caption."""
     return [exchange for exchange in exchanges if caption in Question(exchange.body).text]
 
 
 def files_of(out: Path) -> dict[str, bytes]:
-    """Path below `out` → contents."""
+    """Return path below `out` → content of all files."""
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def spoil(video: Path) -> None:
-    """The headers stay; all pictures are gone."""
+    """Overwrite the pictures of a video with zeros, but keep its headers."""
     data = video.read_bytes()
     begin = data.index(b"mdat") + 4
     end = data.index(b"moov") - 4 if data.index(b"moov") > begin else len(data)
@@ -98,7 +98,7 @@ def spoil(video: Path) -> None:
 
 
 def after_answers(api: ClaudeApi, answers: int, happens: Callable[[], None]) -> None:
-    """Something that happens on the server after so many answers from now on."""
+    """Call `happens` on the server when it makes its `answers`-th answer from now on."""
     left, answer = answers, api.answer
 
     def counted(question: Question, tier: str) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def reach_spend_limit(api: ClaudeApi) -> None:
 
 
 def outcomes(out: Path) -> list[tuple[str, str]]:
-    """(outcome, reason) of each clip, in source order."""
+    """Return (outcome, reason) of each clip, in source order."""
     return [(row.outcome, row.reason) for row in ledger(out, CLAUDE)]
 
 

@@ -1,4 +1,4 @@
-"""Stands in for the process that works on Ray: it does the steps that it is sent, each a name and what it needs."""
+"""A replacement of the driver process: it does the steps that it receives, each a name and its argument."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main(descriptor: int) -> None:
             os.kill(given, signal.SIGKILL)
         elif step == "note its number":
             Path(given).write_text(str(os.getpid()))
-        elif step == "answer":  # once it is told something
+        elif step == "answer":  # once it receives a message
             line.recv()
             line.send(given)
         elif step == "sleep":

@@ -1,6 +1,6 @@
-"""The real command in this process, with the steps of the engine done one after another: Ray takes seconds to start.
+"""The real command in this process, with the engine's steps one after another, since Ray takes seconds to start.
 
-So does the page, of which only what it counts is written.
+The page takes seconds too: only the outcomes that it counts are written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.support import do_all
 
 
 def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> RunStopped | UsageError | None:
-    """Stands in for `common.ray_cluster.supervisor.supervise`."""
+    """Do the request in this process. Replaces `common.ray_cluster.supervisor.supervise`, and returns its result."""
     check()
     job = request.job
     judging = UnitJudge(job.config, job.judge_budget, job.out, job.run_id)
@@ -42,7 +42,7 @@ def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> RunStop
 
 
 def in_this_process(request: BuildOnRay, tick: Tick, check: Callable[[], None]) -> Exception | None:
-    """As above, for a test that replaces our engine."""
+    """Do the request as `inline` does, by its own `work`, for a test that replaces the engine."""
     return request.work(cast(ToSupervisor, SimpleNamespace(tick=tick, check=check)))
 
 
@@ -52,7 +52,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def short_page(out: Storage, config: BuildConfig, fingerprint: str, _: object) -> PublishedPage:
-    """The ends of all clips, as they are in the ledgers now."""
+    """Write a page with only the outcomes of all clips in the ledgers. Replaces `curation.report.make.write_report`."""
     rows = [row for rows in CommittedState.read(out, config.units_per_shard).ledgers(out) for row in rows]
     page = f"{fingerprint}\n{sorted((row.clip_id, row.outcome) for row in rows)}".encode()
     out.write(REPORT, page)
@@ -60,14 +60,14 @@ def short_page(out: Storage, config: BuildConfig, fingerprint: str, _: object) -
 
 
 def command(*arguments: object, env: Mapping[str, str] | None = None) -> Result:
-    """The command run to its end; a traceback is a failure."""
+    """Run the command, and return its result. A traceback is a failure."""
     result = CliRunner(env={"COLUMNS": "200", **(env or {})}).invoke(main, [str(argument) for argument in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     return result
 
 
 def build(*arguments: object, code: int = 0, env: Mapping[str, str] | None = None) -> str:
-    """Return the standard output of the command."""
+    """Run the command, check its exit code, and return its standard output."""
     result = command(*arguments, env=env)
     assert result.exit_code == code, result.output
     return result.stdout

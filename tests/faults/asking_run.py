@@ -1,4 +1,4 @@
-"""A run that asks, in a process of its own, to be killed."""
+"""A run that asks the judge, for a separate process that is killed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONFIG = replace(
 
 
 def run(source: str, out: str, in_batches: bool, retry: frozenset[str], env: Mapping[str, str]) -> None:
-    """Build until nothing is left, with `retry` as in `--retry`. The waits that only make it slow are shorter."""
+    """Build until nothing is left, with `retry` as in `--retry`. Waits of the client are shortened."""
     logging.disable(logging.WARNING)
     os.environ.update(env)
     with (

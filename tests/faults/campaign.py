@@ -1,13 +1,13 @@
-"""Runs that are killed while they ask, and resumed: the data, and the money, to the last cent.
+"""Campaign of runs that are killed while they ask, and resumed: data and costs must be exact.
 
-`python -m tests.faults.campaign [--trials 100] [--seed 0]` draws trials: questions one by one or in batches, OUT on
-disk or in an object store, faults of the network and of the API, one to four kills by SIGKILL at any moment. A third of
-them kill a `--retry failed`, after a build that was left alone. After each it compares tars, receipts and ledgers with
-those of a run that was left alone, and account, ledger and stored answers with what the server says it was paid for
-answers that arrived. It prints a line a trial, and ends with 1 if anything is wrong. One trial is done again with
-`--seed S --trials 1`.
+`python -m tests.faults.campaign [--trials 100] [--seed 0]` draws random trials: single calls or batches, OUT on disk or
+in an object store, faults of the network and of the API, and one to four kills by SIGKILL at any moment. A third of the
+trials kill a `--retry failed`, after an undisturbed build. After each trial, tars, receipts and ledgers are compared
+with those of an undisturbed run; account, ledger and stored answers are compared with what the server charged for
+answers that arrived. It prints a line for each trial, and exits with 1 if anything is wrong. `--seed S --trials 1`
+repeats one trial.
 
-The runs do without Ray (`tests/faults/test_kill_asking.py` kills the real command): a trial takes seconds.
+The runs do not use Ray, so a trial takes seconds. `tests/faults/test_kill_asking.py` kills the real command.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _UNREADABLE = {"no-usage", "negative-usage", "huge-usage"}
 
 @dataclass(frozen=True)
 class Plan:
-    """One trial, as its seed has drawn it. `moments` are when it is killed: after so many answers, or seconds."""
+    """One trial, drawn by its seed. It is killed at each of `moments`: (answers, seconds after these answers)."""
 
     seed: int
     way: str
@@ -82,19 +82,19 @@ class Plan:
             for _ in range(chance.randint(1, 4))
         )
         latency, retries = chance.choice([0.02, 0.1, 0.3]), chance.random() < 1 / 3
-        if retries:  # of which a run has a third of the questions
+        if retries:  # a retry asks only a third of the questions
             moments = tuple((-(-answers // 3), seconds) for answers, seconds in moments)
         return Plan(seed, way, place, weather, latency, moments, retries)
 
     @property
     def settled_seconds(self) -> float:
-        """An answer whose last byte was sent longer ago than this is never bought again."""
+        """The time since the last byte of an answer was sent, after which the answer is never bought again."""
         return 0.25 if self.place == "disk" else 1.0
 
 
 @dataclass
 class Outcome:
-    """What a trial came to: what is wrong, and the figures."""
+    """The result of a trial: all that is wrong, and its figures."""
 
     wrong: list[str] = field(default_factory=list)
     kills: int = 0
@@ -109,7 +109,7 @@ class Outcome:
 
 
 class Trial:
-    """One source, one OUT, one server; runs are started, killed, and at last left alone."""
+    """A trial with one source, one OUT and one server: runs are started and killed, and the last one is not."""
 
     def __init__(self, plan: Plan, source: Path, out: str, api: ClaudeApi) -> None:
         self._plan, self._source, self._out, self._api = plan, source, out, api
@@ -135,7 +135,7 @@ class Trial:
 
     @property
     def _has_retried(self) -> bool:
-        """Whether the retry is done: given once more, it would be another."""
+        """True if the retry is done. Another run with `--retry` would be a new retry."""
         out = Storage.at(self._out)
         begun = bool(self._retry) and any(name.revision for name in sealed_shards(out).values())
         return begun and OpenRetry.read(out) is None
@@ -174,7 +174,7 @@ class Trial:
     # ---- what is wrong -----------------------------------------------------------------------------------------
 
     def _count_bought_again(self, exchanges: Sequence[Exchange], batches: Sequence[Batch]) -> None:
-        """Of answers that were sent whole: those to a question that had one."""
+        """Count the answers, among those sent whole, to questions that already had an answer."""
         delivered: dict[str, list[Exchange]] = {}
         for exchange in exchanges:
             if exchange.last_byte_at and exchange.fault not in _UNREADABLE:
@@ -218,7 +218,7 @@ class Trial:
         self.outcome.lost = record.lost
 
     def _arrived(self, kept: set[str]) -> Decimal:
-        """What was charged for answers that arrived; one that was on its way at a kill may have arrived or not."""
+        """Return the cost of all answers that arrived. One sent just before a kill counts only if it is in `kept`."""
         total = Decimal(0)
         for exchange in self._api.exchanges:
             if exchange.fault in _UNREADABLE:
@@ -241,7 +241,7 @@ def batch_costs(results: Sequence[bytes]) -> Iterator[Decimal]:
 
 
 class Campaign:
-    """What trials share: the sources, the datasets of runs that were left alone, an object store."""
+    """The sources, the datasets of undisturbed runs, and the object store that all trials share."""
 
     def __init__(self, folder: Path, bucket: Store) -> None:
         self._folder, self._bucket = folder, bucket
@@ -251,7 +251,7 @@ class Campaign:
         source, calm = self._sources[plan.retries], self._undisturbed(plan.retries)
         name = f"{plan.seed}-{plan.way.replace(' ', '-')}"
         out = str(self._folder / name) if plan.place == "disk" else self._bucket.uri(name)
-        most = 2 if plan.weather == "odd" else 3  # after three answers that nobody can read a question ends
+        most = 2 if plan.weather == "odd" else 3  # a question is given up after three unreadable answers
         schedule = FaultSchedule(
             seed=plan.seed, rates=_WEATHERS[plan.weather], max_per_body=most, retry_after=0.1, slow_seconds=0.2
         )
@@ -279,7 +279,7 @@ def _reached(api: ClaudeApi) -> Iterator[None]:
 
 @contextmanager
 def _revealing(api: ClaudeApi) -> Iterator[None]:
-    """Batches that are not listed yet appear a while before they must have."""
+    """Reveal unlisted batches repeatedly, well before they must have appeared."""
     over = threading.Event()
 
     def reveal() -> None:
@@ -297,7 +297,7 @@ def _revealing(api: ClaudeApi) -> Iterator[None]:
 
 @contextmanager
 def campaign() -> Iterator[Campaign]:
-    """In a folder of its own, with a bucket of its own."""
+    """Yield a campaign with its own folder and bucket."""
     multiprocessing.get_context("forkserver").set_forkserver_preload([run.__module__])
     with mock.patch.dict(os.environ, CREDENTIALS), tempfile.TemporaryDirectory() as folder, store() as bucket:
         yield Campaign(Path(folder), bucket)

@@ -1,4 +1,4 @@
-"""The captions of the campaign of kills, and the server that a retry of it meets."""
+"""The captions of the campaign of kills, and the server's rules for its retries."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ CLIPS = 24
 
 
 def captions() -> list[str]:
-    """Each takes one to three rounds; some end in vain; some are the same."""
+    """Return captions that need one to three rounds. Some clips are not kept, and some captions are equal."""
     return _of_kinds(["", "FAIL1", "FAIL2", "FAIL3", "REFUSE-VERIFY", "TRUNCATE-ONCE"])
 
 
 def captions_to_retry() -> list[str]:
-    """Three of four end as `failed`; the retry of one of those is in vain, the others take one round or three."""
+    """Return captions of which three in four end as `failed`.
+
+    Of these three, one fails again in a retry; the others need one round and three rounds.
+    """
     return _of_kinds(["", "TRUNCATE-ALWAYS", "BAD-REQUEST", "BAD-REQUEST FAIL2"])
 
 
@@ -27,7 +30,7 @@ def _of_kinds(kinds: list[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Mended(AnswerRules):
-    """Takes every request for a valid one."""
+    """Rules under which every request is valid."""
 
     def answer(self, question: Question) -> Answer:
         return super().answer(Question(json.loads(json.dumps(question.body).replace("BAD-REQUEST", ""))))

@@ -1,4 +1,4 @@
-"""A small dataset of the judge `claude`, and every way in which a file of it can say something else."""
+"""A small dataset of the judge `claude`, and changes to each kind of its files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Change = Callable[[Path], None]
 
 
 def make(folder: Path) -> Path:
-    """The dataset: kept, dropped, refused and failed clips in both splits, an answer that two clips share, a page."""
+    """Build the dataset: kept, dropped, refused and failed clips in both splits, a shared answer, and a page."""
     with pytest.MonkeyPatch.context() as patch:
         api = loopback(patch)
         next(api)
@@ -75,7 +75,7 @@ def make(folder: Path) -> Path:
 
 
 def told(out: Path) -> list[str]:
-    """What `--verify` says is wrong, by whatever it ends."""
+    """Return what `--verify` reports as wrong: its findings, or the error that ends it."""
     try:
         recorded = RecordedConfig.read(Storage.at(out))
         assert recorded is not None
@@ -85,7 +85,7 @@ def told(out: Path) -> list[str]:
 
 
 def changes() -> dict[str, Change]:
-    """Each by its name, which begins with the kind of file."""
+    """Return all changes by their names, which begin with the kind of file."""
     return {
         f"{kind}: {what}": change
         for kind, made in (
@@ -178,7 +178,7 @@ def _both(*made: Change) -> Change:
 
 
 def _other(value: Any) -> Any:
-    """Another value of the same type."""
+    """Return another value of the same type."""
     return f"{value}x" if isinstance(value, str) else value + 1
 
 
@@ -229,7 +229,7 @@ def _tar() -> _Named:
 
 
 def _retarred(change: Callable[[str, bytes], bytes]) -> Change:
-    """The same members with other contents, as a script of one's own would write them."""
+    """Return a change that writes a tar again with Python's tarfile, with the same members and changed contents."""
 
     def do(out: Path) -> None:
         made = io.BytesIO()
@@ -245,7 +245,7 @@ def _retarred(change: Callable[[str, bytes], bytes]) -> Change:
     return do
 
 
-# ---- what sums them up -----------------------------------------------------------------------------------------
+# ---- files derived from the shards -----------------------------------------------------------------------------
 
 
 def _manifest() -> _Named:
@@ -317,7 +317,7 @@ def _index() -> _Named:
     yield "one more", _copied("index/train.parquet", "index/valid.parquet")
 
 
-# ---- what they were made by ------------------------------------------------------------------------------------
+# ---- inputs of the shards --------------------------------------------------------------------------------------
 
 
 def _plan() -> _Named:
@@ -384,7 +384,7 @@ def _answer(name: str, value: object, *, renamed: bool) -> Change:
     return do
 
 
-# ---- what proves them ------------------------------------------------------------------------------------------
+# ---- checksums and other files ---------------------------------------------------------------------------------
 
 
 def _sums() -> _Named:

@@ -1,9 +1,9 @@
 """Runs that kill themselves with SIGKILL before their n-th change to OUT, however that change is made.
 
-Usage: python -m tests.faults.kill_at_step SOURCE JUDGE. Each line of input, `N CLIPS RETRY OUT`, is a run in a
-process of its own, forked from this one, which has imported all; with N = 0 it lives. It decides so many clips, or
-all where that is 0, does those of the outcome RETRY anew ("-" for none), and is answered by its exit code and the
-number of its changes.
+Usage: python -m tests.faults.kill_at_step SOURCE JUDGE. Each line of input, `N CLIPS RETRY OUT`, starts a run in a
+separate process, forked from this one, which has imported everything. With N = 0 the run is not killed. The run decides
+CLIPS clips, all if CLIPS is 0, and processes clips with the outcome RETRY again ("-" for none). Its exit code and the
+number of its changes are printed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from nextscene.curation.config import BuildConfig, EncodeConfig, Rules
 from tests.support import SMALL, build_inline
 
 TINY = replace(SMALL, rules=Rules(min_width=64, min_height=48), encode=EncodeConfig(width=64, height=48))
-"""Of so small a picture that ffmpeg costs little more than its start."""
+"""Settings with a picture so small that ffmpeg takes little more time than its start."""
 
 
 class _Fate:
-    """`steps` is seen by the process that the run was forked from."""
+    """The kill before change number `deadly`. `steps` counts the changes, in memory shared with the parent process."""
 
     def __init__(self, deadly: int, steps: Any) -> None:
         self._deadly, self._steps = deadly, steps
 
     def before(self, change: Callable[..., Any]) -> Callable[..., Any]:
-        """The same change, unless it is the deadly one."""
+        """Return the function `change`, with a kill of this process before its call if that is the deadly one."""
 
         def maybe(*arguments: Any, **options: Any) -> Any:
             self._steps.value += 1
@@ -44,7 +44,7 @@ class _Fate:
 
 
 def _run(source: str, out: str, config: BuildConfig, clips: int, retry: str, fate: _Fate) -> None:
-    # The synced draft, its renaming, a lock's link, and a deletion: all that ever changes OUT.
+    # Syncing a draft, linking a lock, renaming and deleting: these calls make all changes to OUT.
     os.fsync = fate.before(os.fsync)
     os.link = fate.before(os.link)
     Path.replace = fate.before(Path.replace)  # type: ignore[method-assign]

@@ -1,6 +1,6 @@
-"""Changes every file of a dataset, by hand and bit by bit, and asks `--verify`; exits with 1 where it missed one.
+"""Changes to every file of a dataset, by hand and of single bits, that `--verify` must find; exits with 1 if not.
 
-`test_mutations.py` is a sample of it.
+`test_mutations.py` runs a sample of them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ KINDS = (
     ACCOUNT,
     "calls",
 )
-"""The files whose bits are flipped; of `calls`, a segment of answers."""
+"""The files in which bits are flipped; `calls` stands for a segment of answers."""
 
 
 def main() -> int:
@@ -82,7 +82,7 @@ def main() -> int:
 
 
 def mutated(out: Path, name: str) -> bool:
-    """Whether a change is found; False where there is nothing to change."""
+    """Return whether `--verify` finds a change; False if the file to change does not exist."""
     with tempfile.TemporaryDirectory() as scratch:
         shutil.copytree(out, here := Path(scratch) / out.name)
         try:
@@ -94,7 +94,7 @@ def mutated(out: Path, name: str) -> bool:
 
 
 def flipped(out: Path, flips: int, kind: str) -> Counter[str]:
-    """How many flips of single bits in a file are found, or change nothing that it says, or are missed."""
+    """Flip single bits in a file; return how many flips are caught, do not change its meaning, or are missed."""
     counts: Counter[str] = Counter()
     chance = random.Random(kind)
     with tempfile.TemporaryDirectory() as scratch:
@@ -112,7 +112,7 @@ def flipped(out: Path, flips: int, kind: str) -> Counter[str]:
 
 
 def said(path: Path, data: bytes) -> object:
-    """What a file says to those who read it; its bytes where it cannot be read."""
+    """Return the parsed content of a file, or its bytes if it cannot be parsed."""
     try:
         return _READERS.get(path.suffix, bytes)(data)
     except Exception:  # noqa: BLE001

@@ -1,11 +1,11 @@
 """Runs into an object store that are interrupted at an upload, and runs that are started at the same moment.
 
-`python -m tests.faults.object_store` interrupts a small run at each of its uploads, by SIGTERM, Ctrl-C and SIGKILL,
-once so that the upload is cut off and once so that it lands and its answer is lost; resumes it; and compares what
-stands there with a run on disk. Then it starts four runs at once, 50 times. It prints a table; a line that does not
-say 0 is a fault. It takes some minutes. Another number of rounds may be given.
+`python -m tests.faults.object_store` interrupts a small run at each of its uploads, by SIGTERM, Ctrl-C and SIGKILL:
+once so that the upload is cut off, and once so that it arrives but its response is lost. It resumes the run, and
+compares the result with that of a run on disk. Then it starts four runs at once, 50 times; another number of rounds may
+be given. It prints a table of faults: all numbers must be 0. It takes some minutes.
 
-The store is moto's behind a proxy that takes a request whole or not at all and one write at a time, as S3 does.
+The store is moto's behind a proxy that, like S3, accepts each request as a whole or not, and one write at a time.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ BUCKET = "bucket"
 
 
 class Proxy:
-    """A server before moto's. `fate` decides of each request: "" passes it on, "cut off" drops it, and of one that
-    "lands" the answer is lost.
+    """A proxy of moto's server. `fate` decides about each request.
+
+    "" forwards it, "cut off" drops it, and "lands" forwards it but drops the response.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -95,7 +96,7 @@ class Proxy:
             request_queue_size = 64
 
             def handle_error(self, request: object, client_address: object) -> None:
-                pass  # a client that was killed
+                pass  # the client was killed
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
@@ -128,7 +129,7 @@ class Proxy:
 
 
 class Store:
-    """A bucket, seen directly and through a proxy."""
+    """A bucket, with access directly and through a proxy."""
 
     def __init__(self, port: int, proxy: Proxy) -> None:
         self.proxy, self._port = proxy, port
@@ -144,7 +145,7 @@ class Store:
         return [upload["Key"] for upload in self.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())]
 
     def empty(self, path: str) -> list[str]:
-        """Files without a byte, but for a lock that was given up."""
+        """Return the empty files, except a lock that was given up."""
         return [
             entry.path
             for entry in Storage.at(self.uri(path)).files(recursive=True)
@@ -154,7 +155,7 @@ class Store:
 
 @contextmanager
 def store() -> Iterator[Store]:
-    """The credentials of CREDENTIALS must be in the environment."""
+    """Yield a new store. The environment must have the credentials of CREDENTIALS."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
@@ -173,20 +174,20 @@ def store() -> Iterator[Store]:
 
 
 class Runs:
-    """A process without threads that forks each run off itself, as it is imported already."""
+    """A process without threads from which each run is forked, since it has imported everything."""
 
     def __init__(self) -> None:
         command, pipe = [sys.executable, "-m", "tests.faults.object_store", "--serve"], subprocess.PIPE
         self._serving = subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True)
 
     def build(self, source: Path, out: str, begun: Callable[[int], None] = lambda pid: None) -> int:
-        """The exit code of a run; `begun` is told its process."""
+        """Run a build and return its exit code. `begun` is called with its process number."""
         self._say("build", str(source), out)
         begun(int(self._hear()))
         return int(self._hear())
 
     def start_at_once(self, count: int, out: str) -> tuple[int, int]:
-        """Of so many runs that are started together, how many held OUT, and how many did at the same time."""
+        """Start `count` runs together; return how many of them got the lock of OUT, and how many had it at once."""
         self._say("start", str(count), out)
         got_in, at_once = json.loads(self._hear())
         return got_in, at_once
@@ -226,7 +227,7 @@ def _serve() -> None:
 
 
 def _build(source: str, out: str) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command answers it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command handles it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         build_inline(source, out, TINY)
@@ -237,7 +238,7 @@ def _build(source: str, out: str) -> None:
 
 
 def _start(out: str, number: int, begin: Any, counts: Any) -> None:
-    """`counts`: how many got in, how many are in, how many were at most."""
+    """Take the lock once all runs are ready. `counts`: how many got it, how many have it, and the maximum of that."""
     place = Storage.at(out)
     begin.wait()
     with suppress(RunStopped), hold_lock(place, f"run-{number}"):
@@ -255,7 +256,7 @@ def _start(out: str, number: int, begin: Any, counts: Any) -> None:
 
 
 class Interrupted:
-    """A small run, undisturbed on disk, and interrupted in the store."""
+    """A small run, undisturbed on disk and interrupted in the store."""
 
     def __init__(self, folder: Path, store: Store, runs: Runs) -> None:
         self._store, self._runs = store, runs
@@ -264,7 +265,7 @@ class Interrupted:
         build_inline(self.source, self.undisturbed, TINY)
 
     def uploads(self) -> list[str]:
-        """What a run writes, in order."""
+        """Return the paths that a run writes, in order."""
         written: list[str] = []
 
         def note(method: str, path: str) -> Fate:
@@ -278,7 +279,7 @@ class Interrupted:
         return written
 
     def check(self, number: int, signum: signal.Signals, fate: Fate) -> None:
-        """Interrupts a run at its upload of that number, and resumes it. Raises AssertionError for any difference."""
+        """Interrupt a run at its upload number `number`, and resume it. Raise AssertionError for any difference."""
         out = f"{signum.name}-{fate.replace(' ', '-')}-{number}"
         pid, seen = 0, 0
         began = threading.Event()
@@ -297,7 +298,7 @@ class Interrupted:
                 return ""
             began.wait()
             os.kill(pid, signum)
-            time.sleep(0.02)  # so that it is interrupted by this, and not by what becomes of the upload
+            time.sleep(0.02)  # the signal must arrive before the upload fails
             return fate
 
         self._store.proxy.fate = strike
@@ -312,7 +313,7 @@ class Interrupted:
 
 
 def dead_lock(out: str) -> None:
-    """As a run leaves it that was killed."""
+    """Write the lock that a killed run leaves."""
     dead = replace(Holder.me("dead"), process=replace(ProcessIdentity.me(), start="1"))
     Storage.at(out).write(LOCK, dead.to_bytes())
 
@@ -333,7 +334,7 @@ def main() -> None:
                 for number, path in enumerate(uploads, start=1):
                     try:
                         run.check(number, signum, fate)
-                    except Exception as fault:  # noqa: BLE001 - the next one is tried too
+                    except Exception as fault:  # noqa: BLE001 - continue with the next upload
                         faults[line] += 1
                         print(f"  upload {number}, {path}: {str(fault)[:300]!r}", file=sys.stderr)
                 print(f"{line:<28}{len(uploads):>6}{faults[line]:>8}", flush=True)

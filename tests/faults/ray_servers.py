@@ -1,10 +1,10 @@
-"""Runs under which Ray's own processes are killed or paused, with the real command.
+"""Runs of the real command in which Ray's processes are killed or suspended.
 
-`python -m tests.faults.ray_servers [--trials 60] [--at-once 2] [--seed 0]` takes trials in turn from a matrix: who is
-struck (raylet, GCS server, an agent, a worker, the judge, the process that works on Ray), how (SIGKILL, or SIGSTOP for
-10, 45 or 90 s), and whether questions are asked one by one or in batches. Each run must end or go on within 120 s, end
-with 0 or 3 and one line that names what failed, and leave no process behind; the same command then makes the dataset of
-a run that was left alone. It prints a line a trial, and ends with 1 if anything is wrong.
+`python -m tests.faults.ray_servers [--trials 60] [--at-once 2] [--seed 0]` takes trials in turn from a matrix: the
+victim (raylet, GCS server, an agent, a worker, the judge, the driver process), the fault (SIGKILL, or SIGSTOP for 10,
+45 or 90 s), and single calls or batches. Each run must end or continue within 120 s, exit with 0 or 3 and one line that
+names what failed, and leave no process behind. The same command must then make the dataset of an undisturbed run. It
+prints a line for each trial, and exits with 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Trial:
 
 
 def trials(seed: int) -> list[Trial]:
-    """Every combination once, in a random order, each struck after a random number of answers."""
+    """Return every combination once, in a random order, each with a random number of answers before the fault."""
     chance = random.Random(seed)
     matrix = list(product(WAYS, VICTIMS, HOWS))
     chance.shuffle(matrix)
@@ -89,13 +89,13 @@ class Result:
 
 
 def attempt(trial: Trial, source: Path, calm: Path) -> Result:
-    """Strike one run, and let the next one finish."""
+    """Do a trial: disturb one run, and let the next one finish."""
     result = Result()
     with ClaudeApi(limits=Limits(latency=LATENCY), batch_seconds=BATCH_SECONDS) as api, place() as here:
         out = here.root / "out"
         flags = ["--source", str(source), "--out", str(out), *trial.flags]
         with here.start_build(*flags, env=api.env) as run:
-            with suppress(AssertionError):  # it ended before the moment came
+            with suppress(AssertionError):  # the run ended before that moment
                 run.until(lambda: _is_under_way(api, trial) and bool(_victims(run, trial)))
                 result.struck = _strike(run, trial, result, lambda: len(api.exchanges) + len(list(out.rglob("*"))))
             result.first = _ended(run, result)
@@ -134,7 +134,10 @@ def _victims(run: Command, trial: Trial) -> list[psutil.Process]:
 
 
 def _strike(run: Command, trial: Trial, result: Result, progress: Callable[[], int]) -> bool:
-    """Strike, and see that the run ends or goes on within the bound. False if the victim has just ended by itself."""
+    """Kill or suspend the victim, and check that the run ends or continues within the time limit.
+
+    Return False if the victim has just ended by itself.
+    """
     victim = _victims(run, trial)[0]
     seconds = HOWS[trial.how]
     begun = time.monotonic()
@@ -175,7 +178,7 @@ def _ended(run: Command, result: Result) -> Ended | None:
 
 
 def prepared(folder: Path) -> tuple[Path, Path]:
-    """The source, and the dataset of a run that was left alone."""
+    """Return the source, and the dataset of an undisturbed run."""
     source, calm = spans(folder, [f"thing {i:02d} is seen" for i in range(CLIPS)]), folder / "calm"
     with ClaudeApi() as api, pytest.MonkeyPatch.context() as patch:
         for name, value in api.env.items():

@@ -1,4 +1,4 @@
-"""A sample of the campaign of kills; `python -m tests.faults.campaign` is all of it."""
+"""A sample of the campaign of kills; `python -m tests.faults.campaign` runs all of it."""
 
 from __future__ import annotations
 

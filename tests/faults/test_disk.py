@@ -1,4 +1,4 @@
-"""A disk that is full, or that may not be written: the run stops with exit code 3, and goes on once that is mended."""
+"""A disk that is full or read-only: the run stops with exit code 3, and continues once the disk is writable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOMY, TIGHT = "size=64m", "size=600k"
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own, too small for the dataset."""
+    """Mount and yield a separate disk that is too small for the dataset."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", TIGHT, "none", str(folder)], capture_output=True)

@@ -1,4 +1,4 @@
-"""The real command while it asks, killed at random: no answer that was stored is ever paid for again."""
+"""The real command, killed at random while it asks: no stored answer is ever paid for again."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ CLIPS = 32
 CALLS = 4 * CLIPS
 LATENCY = 0.2
 STORED_WITHIN_SECONDS = 1.0
-"""What was answered longer ago than this is on file; the store's own promise, and room for a busy machine."""
+"""An answer is stored within this time: the limit that the store promises, plus time for a busy machine."""
 
 J, D, E = "judge", "driver", "everything"
 KILLS = [J, J, D, J, J, E, J, D, J, J]
-"""Who is killed, in order. A run outlives three deaths of its judge."""
+"""The processes that are killed, in order. A run survives three deaths of its judge."""
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each clip takes two rounds: four questions."""
+    """Return a source whose clips need two rounds each: four questions."""
     return spans(tmp_path_factory.mktemp("source"), [f"thing {i:02d} is seen FAIL1" for i in range(CLIPS)])
 
 
@@ -55,7 +55,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Kill:
-    """What was known right after one: the keys that were on file, and how many questions had arrived by then."""
+    """The state right after a kill: the keys of stored answers, and the number of questions that had arrived."""
 
     who: str
     kept: set[str]
@@ -65,7 +65,7 @@ class Kill:
 
 @dataclass
 class Assassin:
-    """Kills processes of runs into one dataset, each after some more answers."""
+    """A killer of processes of runs into one dataset, each after some more answers."""
 
     api: ClaudeApi
     out: Path
@@ -73,7 +73,7 @@ class Assassin:
     kills: list[Kill] = field(default_factory=list)
 
     def strike(self, run: Command, who: str) -> None:
-        """At a random moment of the asking."""
+        """Kill processes of the run at a random moment while it asks, and record the state right after."""
         goal = len(self.api.paid) + self.chance.randint(1, CALLS // 12)
         run.until(lambda: len(self.api.paid) >= goal)
         time.sleep(self.chance.uniform(0, 2 * LATENCY))
@@ -103,7 +103,7 @@ def _title(process: psutil.Process) -> str:
 
 
 def key_of(body: dict[str, Any]) -> str:
-    """The key under which the answer to a question without pictures is kept, by the words of judge/api/request.py."""
+    """Return the key of the answer to a question without pictures, as judge/api/request.py defines it."""
     canonical = json.dumps([body, 0, 0], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

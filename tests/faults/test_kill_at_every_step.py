@@ -1,4 +1,4 @@
-"""A run killed before any one of its changes to OUT, and resumed, makes the dataset of a run that was left alone."""
+"""A run that is killed before any of its changes to OUT, and resumed, makes the dataset of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ RunUntilKill = Callable[..., tuple[int, int]]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five clips: two shards, of two units and of one; so every kind of change is made, and made again."""
+    """Return a source of five clips, for shards of two units and of one: each kind of change is made more than once."""
     return captioned_spans(tmp_path_factory.mktemp("source"), 5, seconds=0.125, size="64x48")
 
 
 @contextmanager
 def runs_killed_at_step(source: Path, judge: str) -> Iterator[RunUntilKill]:
-    """A run that dies before one of its changes: its exit code, and how many changes it came to."""
+    """Yield a function that runs a build, killed before one of its changes; it returns exit code and changes made."""
     command = [sys.executable, "-m", "tests.faults.kill_at_step", str(source), judge]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True) as runs:
@@ -84,7 +84,7 @@ def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(
 def test_killed_while_a_shard_is_sealed_as_it_stands_nothing_is_lost(
     source: Path, run_until_kill: RunUntilKill, tmp_path: Path
 ) -> None:
-    """The shard has one clip and is to have two more, as its next revision. Each sixth change is as good as all."""
+    """The shard has one clip and gets two more, as its next revision. Every sixth change is sample enough."""
     undisturbed, begun = tmp_path / "undisturbed", tmp_path / "begun"
     build_inline(source, undisturbed, TINY)
     build_inline(source, begun, TINY, stop_after=1)
@@ -102,7 +102,7 @@ def test_killed_while_a_shard_is_sealed_as_it_stands_nothing_is_lost(
 
 
 def test_killed_before_every_other_change_of_a_retry_it_goes_on_and_does_no_shard_twice(tmp_path: Path) -> None:
-    """Each shard has clips that are dropped again: done twice, it would be sealed once more, at a higher revision."""
+    """Each shard has clips that are dropped again: a shard done twice would be sealed again, at a higher revision."""
     config, dropped = replace(TINY, judge="film"), frozenset({"dropped"})
     source = captioned_spans(tmp_path / "source", 5, seconds=0.125, size="64x48")
     source.write_text(source.read_text().replace("wordb thingb", "worda thinga"))
@@ -120,7 +120,7 @@ def test_killed_before_every_other_change_of_a_retry_it_goes_on_and_does_no_shar
             assert run_until_kill(out, deadly, retry="dropped") == (-signal.SIGKILL, deadly)
             assert_told_as_unfinished(out, config)
             if deadly % 4 == 1:
-                build_inline(source, out, config)  # which leaves the retry as it is
+                build_inline(source, out, config)  # this does not change the retry
             build_inline(source, out, config, dropped)
             assert_same_dataset(undisturbed, out, config)
             assert_conserved(out, config)
@@ -128,14 +128,14 @@ def test_killed_before_every_other_change_of_a_retry_it_goes_on_and_does_no_shar
 
 
 def assert_told_as_unfinished(out: Path, config: BuildConfig = TINY) -> None:
-    """What a killed run left is no damage to `--verify`."""
+    """Check that `--verify` reports the state that a killed run left as unfinished, and not as damage."""
     if RecordedConfig.read(Storage.at(out)) is not None:
         for problem in problems(out, config):
             assert "run the build again" in problem and "delete" not in problem, problem
 
 
 def leftovers(out: Path) -> list[str]:
-    """Files that only a run at work should have."""
+    """Return the files that should exist only while a run works."""
     inside = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     known = {entry.path for entry in Storage.at(out).files(recursive=True)}
     working = ("parts/", "ledger/units/", "run.lock", "retry.json")

@@ -1,4 +1,4 @@
-"""The real command on Ray, its processes killed at random: the driver, a worker, the decoder, or all of them."""
+"""The real command on Ray, with processes killed at random: the driver, a worker, the judge, the decoder, or all."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def driver(source: Path, out: Path, workers: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, at work; whatever it started is gone afterwards."""
+    """Start the command, and kill it and all that it started at the end of the block."""
     command = [sys.executable, "pipelines/build_nsp.py", "--source", str(source), "--out", str(out), *FLAGS]
     process = subprocess.Popen(
         [*command, "--workers", str(workers)], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -78,12 +78,12 @@ VICTIMS = {
     "ffmpeg": ("ffmpeg",),
     "everything": (),
 }
-"""What is killed, once each, and how such a process is called. At most one worker: the first death of
-a unit's worker is nobody's fault, but a clip that is alone in two more would be quarantined."""
+"""The processes that are killed, once each, and their names. Only one worker is killed: the first death of a unit's
+worker is not blamed on a clip, but a clip that is alone in two more deaths would be quarantined."""
 
 
 def strike(process: subprocess.Popen[bytes], kind: str, chance: random.Random) -> bool:
-    """Kills one process of that kind after a random while, as soon as there is one. False if the run ended first."""
+    """Wait a random time, then kill a process of that kind once there is one. Return False if the run ended first."""
     time.sleep(chance.uniform(0.0, 1.5))
     while process.poll() is None:
         family = relatives(process.pid)
@@ -106,7 +106,7 @@ def named(process: psutil.Process, *names: str) -> bool:
 
 
 def wait_for_work(process: subprocess.Popen[bytes]) -> None:
-    """Waits until there are workers to kill, or the run is over."""
+    """Wait until there are workers to kill, or the run has ended."""
     while process.poll() is None and not any(named(p, "ray::cut_unit", "ffmpeg") for p in relatives(process.pid)):
         time.sleep(0.05)
 
@@ -122,7 +122,7 @@ def test_killed_at_random_and_resumed_the_dataset_is_the_undisturbed_one(
             while to_kill and strike(process, to_kill[-1], chance):
                 to_kill.pop()
             if process.poll() == 0:
-                break  # it was done before all had been killed
+                break  # the run was done before every kind was killed
     assert len(to_kill) <= 1, f"not killed: {to_kill}"
     with driver(source, out, workers=2) as process:
         assert process.wait(180) == 0
@@ -133,7 +133,7 @@ def test_killed_at_random_and_resumed_the_dataset_is_the_undisturbed_one(
 def test_a_run_of_one_worker_on_another_day_makes_the_same_dataset_as_one_of_two(
     source: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """Another day: other clock, other folder, and source files that were copied anew."""
+    """The source files are copied to another folder, with other modification times."""
     later = tmp_path / "copied"
     later.mkdir()
     for file in source.parent.iterdir():

@@ -1,4 +1,4 @@
-"""A retry that is killed at any of its last changes: the next run leaves nothing that is older than the ledgers."""
+"""A retry that is killed at any of its last changes: the next run leaves no file that is older than the ledgers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.fakes.without_ray import build, command, without_ray
 from tests.support import ledger, make_video, problems, write_csv
 
 LAST = 4
-"""So many changes end a retry: summary, page, SHA256SUMS, retry.json."""
+"""The number of changes at the end of a retry: summary, page, SHA256SUMS, retry.json."""
 FLAGS = ("--judge", "none", "--test", "0", "--unit-size", "2", "--units-per-shard", "2", "--workers", "1")
 TINY = ("--rules.min-width", "64", "--rules.min-height", "48", "--encode.width", "64", "--encode.height", "48")
 
 
 class Killed(BaseException):
-    """As SIGKILL: nobody catches it, and nothing is changed after it."""
+    """An exception in place of SIGKILL: it is never caught, and nothing is changed after it."""
 
 
 class Fate:
-    """Lets so many changes of OUT happen, then none."""
+    """A limit on changes to OUT: after `changes` of them, each further one raises Killed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
         self.left, self.made = changes, 0
@@ -50,7 +50,7 @@ class Fate:
 
 @pytest.fixture(scope="module")
 def late(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of three clips, one of which had no file; now it has."""
+    """Return the folder of a dataset of three clips, one of which had no file when it was built, but has one now."""
     folder = tmp_path_factory.mktemp("late")
     for name in ("a", "b"):
         make_video(folder / "in" / f"{name}.mp4", 0.25, "64x48")
@@ -64,7 +64,7 @@ def late(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def changes_of_a_retry(out: Path, most: int) -> int:
-    """How many changes it makes; it is killed before the next after `most`."""
+    """Retry the failed clips, killed after at most `most` changes, and return the number of changes."""
     with pytest.MonkeyPatch.context() as patch:
         without_ray(patch)
         fate = Fate(patch, most)
@@ -83,7 +83,7 @@ def config_of_out(out: Path) -> BuildConfig:
 def test_the_next_run_makes_anew_whatever_is_older_than_the_ledgers(
     late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the source cannot be reached by then, as nothing of it is needed."""
+    """This includes that the source cannot be reached by then: it is not needed."""
     changes = changes_of_a_retry(shutil.copytree(late / "out", tmp_path / "whole"), 10_000)
     assert changes > LAST
     without_ray(monkeypatch)

@@ -1,4 +1,4 @@
-"""A disk that goes away in the middle of a run, and leaves its mount point: nothing is written there."""
+"""A disk that is unmounted in the middle of a run, so that its mount point remains: nothing is written there."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FLAGS += ["--rules.min-width", "64", "--rules.min-height", "48", "--encode.width
 
 
 class InlineEngine:
-    """The steps of the engine one after another, in this process."""
+    """An engine that does its steps one after another, in this process."""
 
     def __init__(self, job: UnitContext, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
         self._job, self._check = job, check
@@ -120,7 +120,7 @@ def test_a_disk_that_goes_away_stops_the_run_and_once_it_is_back_the_run_goes_on
     if out.exists():
         out.rmdir()
     away.rename(out)
-    (out / LOCK).write_bytes(b"")  # that of a process which is gone by now
+    (out / LOCK).write_bytes(b"")  # the lock of a process that has ended
     code, said = build(source, out)
     assert code == 0, said
     assert_same_dataset(undisturbed, out, TINY)

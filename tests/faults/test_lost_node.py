@@ -1,4 +1,4 @@
-"""A node that is lost in the middle of a run costs time and nothing else."""
+"""A node that is lost in the middle of a run: it costs only time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def two_nodes() -> Iterator[subprocess.Popen[str]]:
     try:
         yield cluster
     finally:
-        cluster.communicate(timeout=60)  # the end of its input
+        cluster.communicate(timeout=60)  # closes its input, which ends it
 
 
 def answer(cluster: subprocess.Popen[str]) -> str:

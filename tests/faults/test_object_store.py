@@ -1,4 +1,4 @@
-"""A sample of what `python -m tests.faults.object_store` does, and what a write to an object store is made of."""
+"""A sample of `python -m tests.faults.object_store`, and tests of single writes to an object store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def made() -> Iterator[Store]:
 
 @pytest.fixture
 def out(made: Store, request: pytest.FixtureRequest) -> Iterator[Storage]:
-    """An empty place behind the proxy, whose doings end with the test."""
+    """Yield an empty location behind the proxy, and reset the proxy after the test."""
     s3.clear_connections()
     yield Storage.at(made.through_proxy(f"test-{hash(request.node.name):x}"))
     made.proxy.fate = lambda method, path: ""
@@ -56,7 +56,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def once(fate: Fate, method: str = "PUT") -> Callable[[str, str], Fate]:
-    """That is what happens to the next request of a kind, and only to that."""
+    """Return a function for `Proxy.fate` that gives this fate to the next request of the method only."""
     left: list[Fate] = [fate]
     return lambda requested, path: left.pop() if requested == method and left else ""
 
@@ -218,7 +218,7 @@ def test_a_store_without_conditional_writes_is_read_back_and_told_of_once(
 
 
 def test_a_lock_is_never_taken_or_given_up_over_anothers(out: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another takes it between the look and the act: by the condition it is seen all the same."""
+    """Another run takes the lock between reading and writing: the conditional write detects that."""
     other = Holder.me("theirs").to_bytes()
     get = s3.S3Bucket._get
 
@@ -264,7 +264,9 @@ def test_a_lock_that_was_given_up_is_nobodys_for_old_and_new_readers(out: Storag
     with hold_lock(out, "mine"):
         pass
     assert holder(out) is None
-    assert Holder.of(out.read(LOCK)).state is ProcessState.ENDED  # as a version reads it that does not know of this
+    assert (
+        Holder.of(out.read(LOCK)).state is ProcessState.ENDED
+    )  # as read by an older version, which does not know locks that are given up
     with hold_lock(out, "next"):
         now = holder(out)
         assert now is not None and now.run_id == "next"
@@ -273,7 +275,7 @@ def test_a_lock_that_was_given_up_is_nobodys_for_old_and_new_readers(out: Storag
 def test_how_long_an_object_has_stood_there_is_told_by_the_clock_of_the_store_alone(
     out: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both times are in the store's answer: what this host takes for the time does not come into it."""
+    """Both times are in the store's response. The clock of this host is not used."""
     out.write("a", b"1")
     content, age = out.read_with_age("a")
     assert content == b"1" and age is not None and 0 <= age < 3600
@@ -348,7 +350,7 @@ def test_the_draft_of_a_killed_upload_is_swept_from_tmpdir_by_the_next(out: Stor
 
 @pytest.fixture
 def other(monkeypatch: pytest.MonkeyPatch) -> Storage:
-    """A store of Arrow's in memory that is neither a disk nor S3."""
+    """Return a storage in memory, of Arrow, that is neither a disk nor S3."""
     monkeypatch.setattr(filesystem, "SCHEMES", ("mock",))
     return Storage.at("mock:///out")
 

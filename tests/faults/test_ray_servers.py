@@ -1,4 +1,4 @@
-"""A sample of `python -m tests.faults.ray_servers`: an agent of Ray is killed, and takes the raylet along."""
+"""A sample of `python -m tests.faults.ray_servers`: an agent of Ray is killed, which ends the raylet too."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""A Ray cluster of two nodes with one CPU each, on loopback. Prints its address; loses a node at each line of input.
+"""A Ray cluster of two nodes with one CPU each, on loopback. It prints its address.
 
-Usage: python -m tests.faults.two_nodes. It ends, with the cluster, at the end of its input.
+Usage: python -m tests.faults.two_nodes. It loses a node at each line of input, and ends, with the cluster, at the end
+of its input.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from ray.cluster_utils import Cluster
 
 
 def main() -> None:
-    # Ray takes 127.0.0.1 for "this machine" and looks up its outer address instead.
+    # Ray replaces 127.0.0.1 by the outer address of the machine.
     here = {"num_cpus": 1, "node_ip_address": "127.0.0.2", "object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={**here, "include_dashboard": False})
     second = cluster.add_node(**here)

@@ -1,6 +1,7 @@
-"""Serves until stdin ends. The first line of output is the URL; the last, after the end, says what was served.
+"""The API as a program, which serves until stdin ends.
 
-On stderr are the lines to paste into a shell whose commands are to ask here.
+The first line of output is the URL; the last, after the end, says what was served. Stderr has the lines to paste into a
+shell, so that its commands use this API.
 """
 
 from __future__ import annotations

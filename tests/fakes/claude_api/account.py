@@ -1,6 +1,6 @@
-"""The states an account can be in, and what every POST then gets.
+"""The states of an account, and the response that every POST then gets.
 
-In the states `page` and `redirect` the account is not reached: a login page answers, or leads to one.
+In the states `page` and `redirect` the API is not reached: the response is a login page, or a redirect to one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The rules of the answers: the same question always gets the same answer.
 
-A caption that holds one of these words changes what happens to its clip:
+One of these words in a caption changes what happens to its clip:
 
 | marker           | request  | what happens                                                                  |
 |------------------|----------|-------------------------------------------------------------------------------|
@@ -20,11 +20,12 @@ A caption that holds one of these words changes what happens to its clip:
 | THINKS           | both     | a thinking block comes before the text                                        |
 | DEARER           | both     | the answer says that claude-opus-5-5 gave it                                  |
 
-What holds for `verify` holds for template 10.1 too, which judges a video made of the scene. `marked` has a share of the
-captions that are made here end with a marker; with REFUSE-CAPTION they are refused.
+The rules for `verify` also apply to template 10.1, which judges a video made from the scene. `marked` is the share of
+the captions made here that end with each marker; those with REFUSE-CAPTION are refused.
 
-An attempt is one more than the turned-down ones that a describe lists on lines that begin with "- "; the scene carries
-it as "(attempt N)", so a verdict depends on what is asked and never on how often.
+The number of an attempt is one more than the number of rejected scenes, which a describe request lists on lines that
+begin with "- ". The scene contains it as "(attempt N)", so a verdict depends only on the question, and not on how often
+it is asked.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from tests.fakes.claude_api import images
 from tests.fakes.claude_api.errors import ServerError
 from tests.fakes.claude_api.question import Question
 
-# 256 pseudo-words: one for each byte of a hash.
+# 256 pseudo-words, one for each value of a byte of a hash.
 _SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe ri so tu va".split()
 _WORDS = [first + second for first, second in itertools.product(_SYLLABLES, repeat=2)]
 
@@ -65,9 +66,10 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerRules:
-    """`scene_words` is the mean length of a scene, `pass_rate` the share of (scene, caption) pairs that pass.
+    """The rules of one server.
 
-    `marked` gives the share of the captions made that get each marker.
+    `scene_words` is the mean length of a scene, `pass_rate` the share of (scene, caption) pairs that pass, and `marked`
+    the share of the captions made here that get each marker.
     """
 
     seed: int = 0
@@ -78,7 +80,7 @@ class AnswerRules:
     marked: Mapping[str, float] = field(default_factory=dict)
 
     def answer(self, question: Question) -> Answer:
-        """Raise ServerError for a question that gets no answer."""
+        """Return the answer. Raise ServerError for a question that gets none."""
         text = question.text
         if "Predict the most likely prior event" in text:
             shown = _SHOWN.search(text)
@@ -158,7 +160,7 @@ class AnswerRules:
         }
 
     def message(self, question: Question, *, message_id: str, tier: str) -> dict[str, Any]:
-        """The JSON of a Message. Raise ServerError for a question that gets no answer."""
+        """Return the JSON of a Message. Raise ServerError for a question that gets no answer."""
         answer = self.answer(question)
         return {
             "id": message_id,
@@ -173,11 +175,11 @@ class AnswerRules:
         }
 
     def _fraction(self, text: str) -> float:
-        """In [0, 1)."""
+        """Return a number in [0, 1), a hash of the text and the seed."""
         return int.from_bytes(hashlib.sha256(f"{self.seed}\0{text}".encode()).digest()[:6], "big") / (1 << 48)
 
     def _words(self, question: Question) -> str:
-        """As many words as make scenes `scene_words` long on average, "Earlier" and "(attempt N)" counted in."""
+        """Return so many words that scenes have `scene_words` on average, with "Earlier" and "(attempt N)"."""
         lot = hashlib.shake_256(f"{self.seed}\0{question.system}\0{question.text}".encode())
         mean = max(6, self.scene_words - 3)
         spread = mean // 3

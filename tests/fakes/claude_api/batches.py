@@ -1,4 +1,4 @@
-"""Message batches: their life, their results, their listing."""
+"""Message batches: their states, their results, and their listing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 from tests.fakes.claude_api.errors import ServerError
 from tests.fakes.claude_api.question import digest
 
-# (custom_id, params, how often this body was submitted, this time included) -> succeeded, errored, invalid, disabled,
-# expired, or: twice, where the same result stands there twice; errored-too, where an error stands there besides
+# (custom_id, params, how often this body was submitted, including this time) -> succeeded, errored, invalid, disabled,
+# expired, or: twice, for the same result on two lines; errored-too, for an additional line with an error
 Fates = Callable[[str, dict[str, Any], int], str]
 # params -> the Message, or a ServerError
 Answering = Callable[[dict[str, Any]], dict[str, Any]]
@@ -32,9 +32,9 @@ def all_succeed(custom_id: str, params: dict[str, Any], nth: int) -> str:
 
 @dataclass
 class Batch:
-    """`state` is in_progress, canceling or ended; `counts` and `results` (JSON lines, shuffled) come with the end.
+    """A batch. `state` is in_progress, canceling or ended.
 
-    A `hidden` one is there and not told of.
+    `counts` and `results` (JSON lines, shuffled) are set when it ends. A `hidden` batch exists but is not listed.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Batch:
     results: list[bytes] = field(default_factory=list)
 
     def view(self, results_url: str) -> dict[str, Any]:
-        """The JSON of a MessageBatch."""
+        """Return the JSON of a MessageBatch."""
         ended = self.state == "ended"
         return {
             "id": self.id,
@@ -102,7 +102,10 @@ class BatchStore:
         raise ServerError(404, f"No message batch was found with the id {batch_id!r}.")
 
     def page(self, limit: int, after_id: str | None, before_id: str | None) -> tuple[list[Batch], bool]:
-        """Newest first: those that follow `after_id`, or end just before `before_id`; and whether there are more."""
+        """Return a page of batches, the newest first, and whether there are more.
+
+        They follow `after_id`, or end just before `before_id`.
+        """
         newest = [batch for batch in self.batches[::-1] if not batch.hidden]
         if before_id is not None:
             newer = newest[: newest.index(self.get(before_id))]
@@ -172,7 +175,7 @@ def _checked(requests: Any, max_requests: int) -> list[dict[str, Any]]:
 
 
 def _shuffle(lines: list[bytes]) -> None:
-    """Shuffles for certain: a client that counts on the order should never pass by luck."""
+    """Shuffle the lines into another order in any case: a client that relies on the order must never pass by luck."""
     order = list(lines)
     random.Random(len(lines)).shuffle(lines)
     if lines == order:

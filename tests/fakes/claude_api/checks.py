@@ -17,7 +17,7 @@ _BLOCKS = frozenset({"text", "image", "thinking"})
 
 
 def check_message(body: dict[str, Any], models: frozenset[str]) -> None:
-    """Raise the ServerError that the body of a POST /v1/messages, or the params of a batch item, deserves."""
+    """Raise ServerError if the body of a POST /v1/messages, or the params of a batch item, are invalid."""
     _check(body, models, _KNOWN)
     limit = body.get("max_tokens")
     if not isinstance(limit, int) or limit < 1:
@@ -29,7 +29,7 @@ def check_message(body: dict[str, Any], models: frozenset[str]) -> None:
 
 
 def check_countable(body: dict[str, Any], models: frozenset[str]) -> None:
-    """The same for POST /v1/messages/count_tokens."""
+    """Raise ServerError if the body of a POST /v1/messages/count_tokens is invalid."""
     _check(body, models, _COUNTABLE)
 
 

@@ -23,7 +23,7 @@ _TYPES = {
 
 
 class ServerError(Exception):
-    """An answer other than 200; `cause` is what made it (a fault, a limit, the account's state), "" for the request."""
+    """A response other than 200. `cause` is a fault, a limit or the account's state; "" if the request is invalid."""
 
     def __init__(
         self, status: int, message: str, *, code: str | None = None, retry_after: float | None = None, cause: str = ""
@@ -49,7 +49,7 @@ class ServerError(Exception):
 
 
 class ForeignResponse(Exception):
-    """A response that this API never gives: something between it and the client answers instead. `cause` as above."""
+    """A response from something between the API and the client. `cause` as in ServerError."""
 
     def __init__(self, status: int, cause: str, location: str = "") -> None:
         super().__init__(cause)
@@ -59,7 +59,7 @@ class ForeignResponse(Exception):
 
 
 class Hangup(Exception):
-    """The connection is closed without a word."""
+    """The end of a connection that is closed without a response."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause)

@@ -1,4 +1,4 @@
-"""Transient faults, drawn from (seed, digest, n) alone for the n-th arrival of a body."""
+"""Transient faults: the fault of the n-th arrival of a body depends only on (seed, digest, n)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAULTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class FaultSchedule:
-    """`rates` is the share of arrivals that meet each fault; a body meets at most `max_per_body` faults."""
+    """A schedule of faults. `rates` is the share of arrivals with each fault; a body has at most `max_per_body`."""
 
     seed: int = 0
     rates: Mapping[str, float] = field(default_factory=dict)
@@ -48,13 +48,13 @@ class FaultSchedule:
             raise ValueError("the rates sum to more than 1")
 
     def fault(self, digest: str, arrival: int) -> str:
-        """Return the fault that this arrival (1-based) of this body meets, "" for none."""
+        """Return the fault of this arrival (1-based) of this body, "" if it has none."""
         fault = self._draw(digest, arrival)
         spent = fault and sum(self._draw(digest, earlier) != "" for earlier in range(1, arrival)) >= self.max_per_body
         return "" if spent else fault
 
     def raise_fault(self, fault: str) -> None:
-        """Raise a fault that comes in place of an answer; the others change how the answer is sent."""
+        """Raise the error for a fault that replaces the answer. The other faults change how the answer is sent."""
         match fault:
             case "429":
                 raise ServerError(429, "This request would exceed your rate limit.", cause=fault)
@@ -73,7 +73,7 @@ class FaultSchedule:
                 raise Hangup(fault)
 
     def sent_message(self, message: dict[str, Any], fault: str) -> dict[str, Any]:
-        """Return the message as it is sent, whose usage may differ from what is billed."""
+        """Return the message as it is sent. Its usage may differ from the usage that is billed."""
         return message | {"usage": _USAGES[fault]} if fault in _USAGES else message
 
     def _draw(self, digest: str, arrival: int) -> str:

@@ -12,7 +12,7 @@ _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 def size(image: bytes) -> tuple[int, int]:
-    """Width and height in pixels; a ServerError (400), as the API gives, for what is neither JPEG nor PNG."""
+    """Return width and height in pixels. Raise ServerError (400), as the API does, if it is neither JPEG nor PNG."""
     try:
         if image.startswith(_PNG):
             width, height = struct.unpack_from(">II", image, 16)
@@ -27,7 +27,7 @@ def size(image: bytes) -> tuple[int, int]:
 def _jpeg_size(image: bytes) -> tuple[int, int]:
     at = 2
     while True:
-        while image[at + 1] == 0xFF:  # fill bytes may stand before a marker
+        while image[at + 1] == 0xFF:  # a marker may be preceded by fill bytes
             at += 1
         marker = image[at + 1]
         if marker in _FRAME_HEADERS:

@@ -1,4 +1,4 @@
-"""Rate limits: how many at once, and how much a minute."""
+"""Limits on concurrent requests, and on requests and tokens per minute."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fakes.claude_api.errors import ServerError
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """None is no limit. `latency` in seconds; `burst` in requests: what the bucket of requests holds when full."""
+    """The limits of a server; None for no limit. `latency` is in seconds, `burst` the size of the request bucket."""
 
     latency: float = 0.0
     concurrent: int | None = None
@@ -29,7 +29,7 @@ def _rfc3339(second: int) -> str:
 
 
 class _Bucket:
-    """A token bucket, refilled continuously; by default it holds one second's worth."""
+    """A token bucket, refilled continuously. Its default capacity is the amount of one second."""
 
     def __init__(self, name: str, per_minute: int, capacity: float | None, now: float) -> None:
         self.name = name
@@ -46,7 +46,7 @@ class _Bucket:
         self.filled = now
 
     def wait(self, amount: float) -> float:
-        """Seconds until this much may be taken. What no bucket can hold, a full one lets through, on debt."""
+        """Return the seconds until this amount may be taken. If it exceeds the capacity, a full bucket is overdrawn."""
         return max(0.0, min(amount, self.capacity) - self.level) / self.rate
 
     def headers(self, wall: float) -> dict[str, str]:
@@ -59,7 +59,7 @@ class _Bucket:
 
 
 class RateLimiter:
-    """The limits at work: one for each server."""
+    """The rate limiter of one server."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
@@ -77,7 +77,7 @@ class RateLimiter:
         if self.limits.concurrent is not None and in_flight > self.limits.concurrent:
             raise ServerError(429, "Number of concurrent connections has exceeded your rate limit.", cause="concurrent")
         self._fill()
-        # How long an answer will be is not known yet: one token left is enough to begin it.
+        # The length of the answer is not known yet: one remaining token is enough to begin it.
         needs = {"requests": 1, "input-tokens": input_tokens, "output-tokens": 1}
         for name, bucket in self._buckets.items():
             if wait := bucket.wait(needs[name]):

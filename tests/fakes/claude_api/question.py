@@ -1,4 +1,4 @@
-"""One request body, read: its texts, its images, and the digest that names it."""
+"""One request body, parsed: its texts, its images, and the digest that identifies it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fakes.claude_api.errors import ServerError
 
 
 def digest(body: dict[str, Any]) -> str:
-    """sha256 of the canonical JSON of a body, in hex: the same for a message and for the same params in a batch."""
+    """Return the sha256 of the canonical JSON of a body, in hex: equal for a message and the same params in a batch."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -28,7 +28,7 @@ def _texts(content: Any) -> list[str]:
 
 
 class Question:
-    # Everything is read on first use: a benchmark should not pay for what nobody looks at.
+    # Each part is parsed on first use: a benchmark should not spend time on unused parts.
 
     def __init__(self, body: dict[str, Any]) -> None:
         self.body = body
@@ -43,7 +43,7 @@ class Question:
 
     @cached_property
     def text(self) -> str:
-        """The text blocks of the user's turns, one below the other."""
+        """The text blocks of the user's turns, joined by line breaks."""
         turns = [turn["content"] for turn in self.body["messages"] if turn["role"] == "user"]
         return "\n".join(text for content in turns for text in _texts(content))
 

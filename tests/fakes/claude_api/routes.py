@@ -1,4 +1,4 @@
-"""HTTP: what each address does, and how an answer is sent - whole, slowly, or in half."""
+"""The HTTP routes, and the sending of a response: whole, slowly, or only half of it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Routes:
         self._api = api
 
     def application(self) -> web.Application:
-        # How large a body may be is said here, in the API's words, and not by aiohttp.
+        # The size of a body is checked here, with the API's message, and not by aiohttp.
         application = web.Application(client_max_size=0)
         router = application.router
         router.add_post("/v1/messages", self._guarded(self.messages))
@@ -177,7 +177,7 @@ class Routes:
         raise ServerError(404, f"Not found: {request.method} {request.path}")
 
     def _guarded(self, handler: _Handler) -> _Handler:
-        """The handler, with its ServerErrors and ForeignResponses sent as responses, and its Hangups carried out."""
+        """Return the handler, with ServerError and ForeignResponse as responses, and Hangup closing the connection."""
 
         @functools.wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
@@ -197,7 +197,7 @@ class Routes:
         return guarded
 
     def _admit(self, request: web.Request) -> None:
-        """Check what every request must have; of a POST once its body is read, which is logged or dropped."""
+        """Check key, version and, for a POST, the account. Call it after the body of a POST is read."""
         bearer = request.headers.get("Authorization", "")
         if bearer != f"Bearer {KEY}":
             sent = bearer.removeprefix("Bearer ") or request.headers.get("x-api-key", "")
@@ -222,7 +222,7 @@ class Routes:
         return web.Response(body=json.dumps(value).encode(), headers=self._headers())
 
     async def _send(self, request: web.Request, value: Any, fault: str) -> tuple[web.StreamResponse, bool]:
-        """The response, and whether it is delivered: for all that is known before a client has read the last of it."""
+        """Return the response, and whether it is delivered, as far as that is known before the client has read it."""
         if fault not in ("drop-after", "slow"):
             return self._json(value), _connected(request)
         body = json.dumps(value).encode()
@@ -250,7 +250,7 @@ async def _trickle(request: web.Request, response: web.StreamResponse, body: byt
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:
-    """The body; {} for what is not a JSON object, which then lacks every field that is required."""
+    """Return the body; {} if it is not a JSON object, so that all required fields are missing."""
     try:
         body = json.loads(raw)
     except ValueError:
@@ -273,7 +273,7 @@ def _hang_up(request: web.Request) -> None:
 
 
 def _chunks(lines: Iterable[bytes]) -> Iterable[bytes]:
-    """The lines in chunks that are worth a write."""
+    """Yield the lines, joined into chunks that are large enough for one write."""
     chunk = bytearray()
     for line in lines:
         chunk += line

@@ -1,4 +1,4 @@
-"""The server: its state and log, and the thread it lives in."""
+"""The server: its state, its log, and its thread."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MODELS = frozenset({"claude-sonnet-5-5", "claude-haiku-5-5", "claude-opus-5-5"})
 
 @dataclass
 class Exchange:
-    """One POST /v1/messages. It is logged on arrival, and filled in as it goes on.
+    """One POST /v1/messages. It is logged on arrival, and updated until its end.
 
-    `status` is 0 until something is sent, and stays so when the connection is cut before. An answer that was made, and
-    never reached the client, has status 200 and is not `delivered`. `fault` names what kept the request from its
-    answer, or disturbed it: a scheduled fault, a limit, or the account's state. `in_flight` counts this one too.
-    `at` and `last_byte_at`, when the whole answer was sent, are of the monotonic clock.
+    `status` is 0 until something is sent, and stays 0 if the connection is closed before. An answer that was made but
+    never reached the client has status 200 and is not `delivered`. `fault` names the cause if the answer was prevented
+    or disturbed: a scheduled fault, a limit, or the account's state. `in_flight` includes this request. `at`, and
+    `last_byte_at`, the time when the whole answer was sent, are times of the monotonic clock.
     """
 
     body: dict[str, Any]
@@ -51,12 +51,12 @@ class Exchange:
 
 
 class ClaudeApi:
-    """The API on a port of 127.0.0.1, from `with` to the end of its block.
+    """The API on a port of 127.0.0.1, for the time of a `with` block.
 
-    With `batch_seconds` None a batch ends when `finish_batches` is called. `remember` False keeps no log (`tally` and
-    `batches` are kept), so that a benchmark neither pays for it nor fills the memory. `rules`, `faults`, `account`,
-    `account_after` and `create_faults` may be changed while it runs; `account_after` is a number of answers, and the
-    state in which the account is from then on.
+    With `batch_seconds` None a batch ends when `finish_batches` is called. With `remember` False there is no log, only
+    `tally` and `batches`, so that a benchmark neither spends time on it nor fills the memory. `rules`, `faults`,
+    `account`, `account_after` and `create_faults` may be changed while it runs. `account_after` is a number of answers,
+    and the state of the account from then on.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ClaudeApi:
         self.account_after: tuple[int, str] | None = None
         self.exchanges: list[Exchange] = []
         self.paid: list[str] = []
-        self.tally: Counter[int] = Counter()  # of what was sent to POST /v1/messages, by status
+        self.tally: Counter[int] = Counter()  # number of responses to POST /v1/messages, by status
         self.in_flight = 0
         self.max_in_flight = 0
         self.rate_limiter = RateLimiter(self.limits)
@@ -136,7 +136,7 @@ class ClaudeApi:
                 for batch in self.batches:
                     self.batch_store.end(batch)
                 done.set_result(None)
-            except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
+            except Exception as error:  # noqa: BLE001 - raised again in the calling thread
                 done.set_exception(error)
 
         self._loop.call_soon_threadsafe(finish)
@@ -169,7 +169,7 @@ class ClaudeApi:
         return self.faults.fault(question.digest, self._arrivals[question.digest])
 
     def answer(self, question: Question, tier: str) -> dict[str, Any]:
-        """The JSON of the Message, paid for from now on. Raise ServerError for a question that gets no answer."""
+        """Return the JSON of the Message, and count it as paid. Raise ServerError for a question without an answer."""
         if (tokens := self.rules.input_tokens(question)) > self.context:
             raise ServerError(400, f"prompt is too long: {tokens} tokens > {self.context} maximum")
         message = self.rules.message(question, message_id=self.new_id("msg_"), tier=tier)
@@ -195,7 +195,7 @@ class ClaudeApi:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        # A client's idle connection must not be closed under it: that would be a fault nobody scripted.
+        # Idle connections of clients must stay open: closing them would be a fault that is not scheduled.
         runner = web.AppRunner(
             Routes(self).application(), access_log=None, keepalive_timeout=3600.0, shutdown_timeout=0.1
         )

@@ -1,4 +1,4 @@
-"""The loopback API, asked through the real SDK: a test of a client is worth what the server it met is worth."""
+"""The loopback API, called through the real SDK: tests of the client are only as good as this server."""
 
 from __future__ import annotations
 
@@ -416,7 +416,7 @@ def test_256_are_answered_at_once() -> None:
     with ClaudeApi(limits=Limits(latency=1.0)) as api:
         answers = asyncio.run(ask_many(api, 256))
         assert all(isinstance(answer, Message) for answer in answers)
-        # All of them, if this machine can ask so fast.
+        # All 256 at once, if this machine can send them fast enough.
         assert api.max_in_flight == max(exchange.in_flight for exchange in api.exchanges) > 128
         assert len({answer._request_id for answer in answers if isinstance(answer, Message)}) == 256
 

@@ -1,10 +1,10 @@
-"""Put on PYTHONPATH, this breaks a run's processes from within; Python imports it by its name as it starts.
+"""A start-up module that injects faults into a run's processes. Python imports it by its name from PYTHONPATH.
 
-It changes one module as that is imported and does nothing unless a variable below is set:
-  FAULT_LOG         a file whose end says `KILLS-WORKER` or `HANGS-WORKER` does so when its headers are read, and a
-                    line in this log says that it did; the word stands in the last bytes of the video itself
-  FAULT_HOLD        what says `HOLDS-WORKER` hangs as well
-  FAULT_TRIES       how often storage tries what fails, so that a test need not wait as long as a user would
+It changes modules when they are imported, and does nothing unless one of these variables is set:
+  FAULT_LOG         a video whose last bytes are `KILLS-WORKER` or `HANGS-WORKER` kills or hangs the worker that has its
+                    headers read; each time a line is added to the log file that this variable names
+  FAULT_HOLD        a video that ends with `HOLDS-WORKER` hangs as well
+  FAULT_TRIES       the most tries of a storage operation that fails, so that a test waits less than a user would
   FAULT_NO_RAY      importing ray is an error
 """
 
