@@ -18,7 +18,7 @@ def prefetch_map(
 ) -> Iterator[B]:
     """Yield `map(read, items)` with up to `at_once` concurrent reads.
 
-    Reads under way and results not yet taken are `held` at most.
+    At most `held` items are being read, or have a result that is not yet taken.
     """
     waiting: deque[Future[B]] = deque()
     with ThreadPoolExecutor(at_once) as readers:

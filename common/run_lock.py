@@ -27,8 +27,9 @@ _log = logging.getLogger(__name__)
 
 
 def holder(out: Storage) -> Holder | None:
-    """Return the holder of OUT's lock, dead or alive, or None. An empty lock was given up where it could not be
-    deleted.
+    """Return the holder of OUT's lock, dead or alive, or None if there is none.
+
+    An empty lock has no holder: it was given up in a storage where it could not be deleted.
     """
     data = _read(out)
     return Holder.of(data) if data else None

@@ -132,7 +132,7 @@ class ClaudeJudge:
     async def _ask_readable(
         self, request: Request, question: Question, read: Callable[[str], T | None]
     ) -> tuple[T, tuple[Call, ...]]:
-        """Return the parsed answer. A question whose answer is cut off or unreadable is asked once more."""
+        """Return the parsed answer. A question whose answer is cut off or unreadable is asked again once."""
         try:
             request.text.encode()
         except UnicodeEncodeError as error:

@@ -91,10 +91,10 @@ def _is_not_about_sigterm(record: logging.LogRecord) -> bool:
 
 
 def _set_up_worker() -> None:
-    """Set up each worker process of a job: Ray Train shall ask this cluster whether the run still exists.
+    """Set up each worker process of a job, so that Ray Train asks this cluster whether the run still exists.
 
-    Otherwise it would ask any cluster on its machine. A cluster without a dashboard cannot answer, and each second a
-    line would say so.
+    Otherwise it would ask any cluster on its machine. A cluster without a dashboard cannot answer, and a line about
+    that would be logged each second.
     """
     import ray
 

@@ -14,7 +14,7 @@ class ToSupervisor(Protocol):
     """The calls that a request makes regularly while it works."""
 
     def check(self) -> None:
-        """Raise RunStopped once the work shall end."""
+        """Raise RunStopped once the work must end."""
 
     def tick(self, *progress: Any) -> None:
         """Report progress, in whatever terms the caller of `supervise` understands."""
@@ -68,7 +68,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class Alive:
-    """The driver process runs. Its main thread has waited in one call of Ray for so many seconds."""
+    """The driver process runs. Its main thread has waited in one call of Ray for `in_ray_seconds`."""
 
     in_ray_seconds: float
 

@@ -1,4 +1,4 @@
-"""Errors that all questions share: an outage or a denied account, told apart from the error of one question.
+"""Errors that all questions share, such as an outage or a denied account, as opposed to the error of one question.
 
 Tested in tests/judge/api/test_client.py.
 """

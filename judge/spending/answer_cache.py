@@ -60,7 +60,7 @@ class AnswerCache:
     def add(self, answer: Answer, call: str = "") -> None:
         """Add a new answer, that of `call` on the journal.
 
-        Raise JudgeStopped if the journal cannot be written; the answer is stored all the same.
+        Raise JudgeStopped if the journal cannot be written; the answer is stored nevertheless.
         """
         self._unstored[f"{answer.key} {answer.message_id}"] = answer
         for name in answer.names:

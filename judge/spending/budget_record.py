@@ -45,7 +45,7 @@ class BudgetRecord:
             value = json.loads(data)
             money = {name: Decimal(value[name]) for name in ("spent", "lost", "allowance")}
             lost_calls = {call: Pending(key, Decimal(worst)) for call, key, worst in value.get("lost_calls", ())}
-            # A version that kept no journal did not say whether it was at work.
+            # A version that kept no journal did not record whether it was running.
             return BudgetRecord(
                 answers=int(value["answers"]),
                 lost_calls=lost_calls,

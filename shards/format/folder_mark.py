@@ -64,7 +64,7 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class NotOurs(BadLocation):
-    """A folder with content of another kind than is to be written there, or a place where a folder cannot be."""
+    """A folder that has other content than the kind to be written there, or a path that cannot be a folder."""
 
 
 def claim(out: Storage, kind: str) -> Storage:

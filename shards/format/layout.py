@@ -91,7 +91,7 @@ class ShardName:
 
     @property
     def part(self) -> str:
-        """Return where the shard is assembled if it is not made of units."""
+        """Return the path at which the shard is assembled if it is not made of units."""
         return f"{PARTS}/{self}"
 
     @property

@@ -36,12 +36,12 @@ class SampleLocation(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Return where the next sample begins, or the end mark."""
+        """Return the offset of the next sample, or of the end mark."""
         return self._edges()[-1]
 
     @property
     def contents(self) -> list[int]:
-        """Return where the content of each member begins."""
+        """Return the offset of the content of each member."""
         return [edge + BLOCK for edge in self._edges()[:-1]]
 
     def _edges(self) -> list[int]:

@@ -31,7 +31,7 @@ class MissingShard(DamagedShard):
 def read_group(
     out: Storage, shard: ShardName, key: str, place: SampleLocation, members: Sequence[str], checksums: bool = True
 ) -> MemberGroup:
-    """Return one sample of a tar, from where its index says it is. Raise DamagedShard, naming shard and sample.
+    """Return the sample of a tar at `place`, its location in the index. Raise DamagedShard, naming shard and sample.
 
     Headers, names, order and sizes are always compared with what was sealed; contents by their checksum if `checksums`.
     """
