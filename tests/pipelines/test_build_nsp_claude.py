@@ -351,7 +351,7 @@ def _answers(out: Path) -> set[str]:
         ("--estimate",),
         ("--estimate", "--assume", "pass_rate=0.5"),
         ("--batches",),
-        ("--prices", str(REPOSITORY / "judge" / "prices.toml")),
+        ("--prices", str(REPOSITORY / "judge" / "spending" / "prices.toml")),
     ],
 )
 def test_what_is_for_claude_alone_is_refused_under_another_judge(
