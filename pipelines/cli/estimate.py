@@ -82,7 +82,7 @@ def print_estimate(order: BuildRequest, assumed: str) -> int:
     if found.passed_over != {}:
         console.out.print(f"not read  {skipped_line(found.passed_over)}", markup=False)
     console.out.print(
-        "next      fix what you know with --parse_assumptions, and cap what you spend with --budget-usd", markup=False
+        "next      fix what you know with --assume, and cap what you spend with --budget-usd", markup=False
     )
     return console.DONE
 

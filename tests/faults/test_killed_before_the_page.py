@@ -34,7 +34,7 @@ class Fate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
         self.left, self.made = changes, 0
-        for name in ("publishing", "delete", "create", "take", "swap"):
+        for name in ("atomic_writer", "delete", "create", "take_over", "compare_and_swap"):
             monkeypatch.setattr(Storage, name, self._before(getattr(Storage, name)))
 
     def _before(self, change: Callable[..., Any]) -> Callable[..., Any]:

@@ -205,7 +205,7 @@ def test_a_conditional_write_is_not_taken_for_anothers_where_its_answer_was_lost
 def test_a_store_without_conditional_writes_is_read_back_and_told_of_once(
     made: Store, out: Storage, caplog: pytest.LogCaptureFixture, conditions: str
 ) -> None:
-    s3._told_once.cache_clear()
+    s3._warn_once.cache_clear()
     made.proxy.conditions = conditions  # type: ignore[assignment]
     with hold_lock(out, "one"):
         now = holder(out)
