@@ -7,7 +7,6 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from nextscene.judge.registry import is_paid
 from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
@@ -29,6 +28,7 @@ from nextscene.curation.run.locations import open_out
 from nextscene.curation.run.run import BuildRequest, build
 from nextscene.curation.verify.verify import verify
 from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.registry import is_paid
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import BegunDataset, config_of
 from nextscene.pipelines.cli.build_report import print_finished, print_status

@@ -7,7 +7,6 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from nextscene.common.hashing import path_sha256
 from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
@@ -21,6 +20,7 @@ from importlib import resources
 
 import click
 
+from nextscene.common.hashing import path_sha256
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command

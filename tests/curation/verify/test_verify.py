@@ -326,7 +326,7 @@ def test_what_the_run_wrote_is_listed_and_not_what_stands_there_at_its_end(copy:
 @pytest.mark.parametrize("path", [MANIFEST, SUMMARY, "README.md", index("train"), ".nv-meta/index.sqlite", CHECKSUMS])
 def test_the_remedy_for_what_sums_up_the_shards_is_one(copy: Path, built: Path, path: str) -> None:
     flip(copy / path, 64)
-    the_one(problems(copy), path, "; delete it and run the build again to write it anew")
+    the_one(problems(copy), path, "; delete it and run the build again to write it")
     (copy / path).unlink()
     the_one(problems(copy), path, "is missing", "run the build again to write it")
     build_inline(built.parent / "clips.csv", copy, SMALL)
