@@ -135,7 +135,7 @@ class Prices:
             hint = f"is {near[0]} meant?" if near else f"there are {self._known()}"
             raise JudgeUsageError(
                 f"{setting} {model}: no price known for it on {self.dated}; {hint} Or give its"
-                " prices in a file of your own"
+                " prices in a file of your own (prices_file)"
             )
         return self.models[model]
 

@@ -157,7 +157,7 @@ def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypa
         (["--budget-usd", "nan"], "no amount of money"),
         (["--budget-usd", "0"], "0.0 is not in the range x>0"),
         (["--prices", "RECIPE"], "recipe.toml is not a table of prices"),
-        (["--judge-model", "claude-sonnet-9"], "give its prices with --prices"),
+        (["--judge-model", "claude-sonnet-9"], "its prices in a file of your own (--prices FILE)"),
         (["--policy.group-size", "1"], "must be at least 2"),
         (["--policy.best-of", "3"], "must be even"),
         (["--policy.best-of", "8"], "at most policy.group_size 4"),

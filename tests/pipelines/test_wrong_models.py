@@ -26,8 +26,14 @@ WRONG = [
     wrong(f"{ONE} --run {{run/sft}}", "{run/sft} holds no trained model", "is {run} meant?"),
     wrong(f"{ONE} --run {{run/export/nextscene.json}}", "holds no trained model", "is {run/export} meant?"),
     wrong(f"{ONE} --run {{run/sft/checkpoints/step-7}}", "but a checkpoint", "is {run} meant?"),
-    wrong(f"{ONE} {MODELS} --checkpoint {{run/sft}}", "no whole checkpoint", "is {run/sft/checkpoints/step-7} meant?"),
-    wrong(f"{ONE} {MODELS} --checkpoint {{run}}", "no whole checkpoint", "is {run/sft/checkpoints/step-7} meant?"),
+    wrong(
+        f"{ONE} {MODELS} --checkpoint {{run/sft}}",
+        "not a complete checkpoint",
+        "is {run/sft/checkpoints/step-7} meant?",
+    ),
+    wrong(
+        f"{ONE} {MODELS} --checkpoint {{run}}", "not a complete checkpoint", "is {run/sft/checkpoints/step-7} meant?"
+    ),
     wrong(f"{ONE} {MODELS} --checkpoint {{run/export}}", "there is no about.json in it", "name a folder such as"),
     wrong(f"{ONE} {STEP} --qwen {{ltx}} --ltx {{qwen}}", "--qwen {ltx} and --ltx {qwen}", "swap them"),
     wrong(f"{ONE} {STEP} --qwen {{qwen}} --ltx {{ltx/vae}}", "--ltx {ltx/vae} holds no transformer", "is {ltx} meant?"),
@@ -38,7 +44,7 @@ WRONG = [
     wrong(f"{SFT} {MODELS} --data nsp={{latents}}", "--data {latents} holds no dataset, but latents"),
     wrong(f"{SFT} {MODELS} --data nsp={{data/shards}}", "{data/shards} holds no dataset", "is {data} meant?"),
     wrong(f"{SFT} {MODELS} --data nsp={{data/manifest.json}}", "{data/manifest.json} is a file; name a folder"),
-    wrong(f"{TRAIN} --init {{run/sft}}", "no whole checkpoint", "is {run/sft/checkpoints/step-7} meant?"),
+    wrong(f"{TRAIN} --init {{run/sft}}", "not a complete checkpoint", "is {run/sft/checkpoints/step-7} meant?"),
     wrong(f"{LATENTS} --data {{latents}} --ltx {{ltx}}", "--data {latents} holds no dataset, but latents"),
     wrong(f"{LATENTS} --data {{data}} --ltx {{qwen}}", "--ltx {qwen} holds no vae"),
     wrong(f"{LATENTS} --data {{data}} --ltx {{ltx/vae}}", "--ltx {ltx/vae} holds no vae", "is {ltx} meant?"),

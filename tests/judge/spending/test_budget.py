@@ -171,7 +171,7 @@ TestBooks.settings = settings(max_examples=25, stateful_step_count=30, deadline=
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.tuples(amounts, shares, st.sampled_from(["settle", "lose", "release"])), min_size=48, max_size=48),
+    st.lists(st.tuples(amounts, shares, st.sampled_from(["settle", "mark_lost", "release"])), min_size=48, max_size=48),
     st.integers(1, 2000).map(lambda cents: Decimal(cents) / 100),
 )
 def test_who_ask_at_once_never_pass_the_limit_and_each_is_served_or_turned_away(
