@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from nextscene.common.errors import UsageError
 from nextscene.training.config import PromptForm
 from nextscene.training.model.prompter import Prompter
 from tests.training import pretrained
@@ -128,7 +129,7 @@ def test_a_bound_that_not_even_the_template_fits_is_refused() -> None:
     longest = max(map(template, FORMS))
     Prompter(TOKENIZER, longest)
     with pytest.raises(
-        ValueError, match=f"no text fits: the template 'nsp' alone has {longest} tokens, .* leaves {longest - 1}"
+        UsageError, match=f"no text fits: the template 'nsp' alone has {longest} tokens, .* leaves {longest - 1}"
     ):
         Prompter(TOKENIZER, longest - 1)
 

@@ -104,7 +104,7 @@ def reinforce(model: Any, judged: list[_JudgedGroup], recipe: Recipe) -> None:
         ({}, brightness),
         ({"batch": 1}, odd_passes),
         ({"detach_unconditional": True}, brightness),
-        ({"kl": 5.0}, brightness),  # at the start there is no distance, and its slope is none
+        ({"kl_coef": 5.0}, brightness),  # at the start there is no distance, and its slope is none
         ({}, one_in_three_is_missing),
     ],
     ids=["plain", "one by one", "detached", "kl", "missing"],
