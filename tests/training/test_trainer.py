@@ -167,7 +167,7 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
 
     plain = Plain([], [], [], {})
     for step in range(recipe.steps):
-        batch = [next(batches) for _ in range(batch)]
+        samples = [next(batches) for _ in range(batch)]
         loss = torch.stack(
             [
                 loss_per_sample(
@@ -175,7 +175,7 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
                     one.clean,
                     one.noise,
                 ).mean()
-                for one in batch
+                for one in samples
             ]
         ).mean()
         gradients = torch.autograd.grad(loss, list(named.values()))
@@ -187,7 +187,7 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
         optimizer.step()
         plain.losses.append(loss.item())
         plain.norms.append(norm)
-        plain.frames.append({one.grid.frames for one in batch})
+        plain.frames.append({one.grid.frames for one in samples})
     plain.weights.update({name: value.detach() for name, value in named.items()})
     return plain
 

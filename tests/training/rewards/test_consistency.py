@@ -146,7 +146,7 @@ def beside(rank: int, world: int, folder: Path) -> list[float | None]:
         reward = CausalConsistency(RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, current_world())
         reward.ask([candidate(number) for number in range(3)])
         deadline = time.monotonic() + 30
-        while reward._desk and reward._desk.asking.report().answers < 6:
+        while reward._broker and reward._broker.judge.report().answers < 6:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         found = [verdict.reward for verdict in reward.verdicts()]
