@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +54,34 @@ def test_every_test_of_a_room_lies_where_its_module_lies() -> None:
         if not (REPOSITORY / path.parent.relative_to(REPOSITORY / "tests")).is_dir()
     ]
     assert astray == []
+
+
+OLD_IDIOMS = (
+    r'^"""(?:Of|What|Whether|How|Where|Why|When|Which)\b',
+    r"\bRaises\b",
+    r"\b(?:is|are) told\b",
+    r"\bfor good\b",
+    r"\blet go\b",
+    r"fmt: (?:skip|off)",
+    r"\b\w*(?:colour|behaviour|optimis|normalis|neighbour|initialis|recognis)\w*",
+)
+"""Forms that docstrings and comments no longer have: questions as headings, passives without an agent, British spelling."""
+
+
+def texts(module: Path) -> Iterator[str]:
+    """Yield the comments and the triple-quoted strings of a module."""
+    with (REPOSITORY / module).open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.string.startswith('"""')):
+                yield token.string
+
+
+def test_docstrings_and_comments_have_no_old_idiom() -> None:
+    found = [
+        f"{module}: {match[0]}"
+        for module in modules()
+        for text in texts(module)
+        for idiom in OLD_IDIOMS
+        for match in re.finditer(idiom, text)
+    ]
+    assert found == []

@@ -30,7 +30,7 @@ _SILENT_DECODER = "libdav1d"
 _MISSES_REFERENCE = re.compile(r"mmco|reference|co located|frame num gap|unref", re.IGNORECASE)
 """Messages about a picture that refers to pictures before the first keyframe. It is whole: it need not use them."""
 _INTERRUPTIONS = 1000
-"""How often a demuxer may find nothing in a part of a file and be made to continue."""
+"""The number of times that a demuxer is made to continue after it finds nothing in a part of a file."""
 
 
 @dataclass(frozen=True)
