@@ -65,7 +65,7 @@ OLD_IDIOMS = (
     r"fmt: (?:skip|off)",
     r"\b\w*(?:colour|behaviour|optimis|normalis|neighbour|initialis|recognis)\w*",
 )
-"""Forms that docstrings and comments no longer have: questions as headings, passives without an agent, British spelling."""
+"""Forms that docstrings and comments no longer have: questions, passives without an agent, British spelling."""
 
 
 def texts(module: Path) -> Iterator[str]:
