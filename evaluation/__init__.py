@@ -5,8 +5,9 @@ Names are imported when they are first used: `evaluate` imports torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nextscene.common.lazy_exports import lazy_exports
 
 if __name__ != "nextscene.evaluation":  # one module under two names would be two modules
     raise ImportError(f"{__name__} is a part of nextscene; import nextscene.evaluation")
@@ -27,12 +28,4 @@ _MODULE_OF = {
     "evaluate": "run",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

@@ -11,8 +11,9 @@ neither ray nor torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nextscene.common.lazy_exports import lazy_exports
 
 if __name__ != "nextscene.judge":  # one module under two names would be two modules
     raise ImportError(f"{__name__} is a part of nextscene; import nextscene.judge")
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ClaudeJudge", "FilmJudge", "Judge", "JudgeText", "NoVerdict", "Question", "Verdict"]
 
-_MODULE_OF = {"ClaudeJudge": "claude", "FilmJudge": "film"}
+_MODULE_OF = {
+    "ClaudeJudge": "claude",
+    "FilmJudge": "film",
+    "Judge": "base",
+    "JudgeText": "base",
+    "NoVerdict": "base",
+    "Question": "base",
+    "Verdict": "base",
+}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'base')}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

@@ -5,17 +5,20 @@
     for batch in Loader(ClipDataset("data/nsp-film"), micro_batch=8):
         train(batch.video, batch.text)
 
-Names are imported when they are first used: reading shards loads no judge, and only `Loader` and `stream` load torch.
+Names are imported when they are first used: reading shards loads no judge; only `Loader`, `evaluate` and `stream`
+load torch.
 The rooms are the folders of the repository, reached through links in this folder: `nextscene.shards` is `shards/`.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nextscene.common.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from nextscene.common.errors import DataError, NextSceneError, StoppedError, UsageError
+    from nextscene.evaluation.run import evaluate
     from nextscene.judge.base import Question, Verdict
     from nextscene.judge.claude import ClaudeJudge
     from nextscene.judge.film import FilmJudge
@@ -40,6 +43,7 @@ __all__ = [
     "StoppedError",
     "UsageError",
     "Verdict",
+    "evaluate",
     "stream",
 ]
 
@@ -57,15 +61,8 @@ _MODULE_OF = {
     "StoppedError": "common.errors",
     "UsageError": "common.errors",
     "Verdict": "judge.base",
+    "evaluate": "evaluation.run",
     "stream": "shards.loading.streaming",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

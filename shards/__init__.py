@@ -5,8 +5,9 @@ Names are imported when they are first used: only `Loader`, `Batch` and `stream`
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nextscene.common.lazy_exports import lazy_exports
 
 if __name__ != "nextscene.shards":  # one module under two names would be two modules
     raise ImportError(f"{__name__} is a part of nextscene; import nextscene.shards")
@@ -22,20 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "ClipDataset", "LatentDataset", "Loader", "Mixture", "stream"]
 
 _MODULE_OF = {
-    "Batch": "collate",
-    "ClipDataset": "dataset",
-    "LatentDataset": "latent_dataset",
-    "Loader": "loader",
-    "Mixture": "mixture",
-    "stream": "streaming",
+    "Batch": "loading.collate",
+    "ClipDataset": "loading.dataset",
+    "LatentDataset": "loading.latent_dataset",
+    "Loader": "loading.loader",
+    "Mixture": "loading.mixture",
+    "stream": "loading.streaming",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.loading.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

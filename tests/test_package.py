@@ -29,6 +29,7 @@ PUBLIC = {
     "StoppedError",
     "UsageError",
     "Verdict",
+    "evaluate",
     "stream",
 }
 OTHERS = ("common", "prompts", "judge", "shards", "curation", "training", "evaluation", "pipelines", "samples")
@@ -95,7 +96,8 @@ def test_it_works_within_a_project_that_has_packages_of_the_same_names(wheel: Pa
     code = (
         f"import {', '.join(OTHERS)}, nextscene\n"
         f"assert [room.MINE for room in ({', '.join(OTHERS)})] == {list(OTHERS)!r}\n"
-        "for name in set(nextscene.__all__) - {'Batch', 'Loader', 'Mixture', 'stream'}: getattr(nextscene, name)\n"
+        "torch = {'Batch', 'Loader', 'Mixture', 'evaluate', 'stream'}\n"
+        "for name in set(nextscene.__all__) - torch: getattr(nextscene, name)\n"
         "import nextscene.pipelines.build_nsp, nextscene.training.recipe, nextscene.evaluation.score\n"
         "print(nextscene.__file__)"
     )
