@@ -205,7 +205,7 @@ def test_a_budget_that_is_too_small_is_never_passed_and_a_larger_one_goes_on(
         ended = here.build(*flags(source, out, "--budget-usd", "0.05"), env=env(api))
         assert ended.code == 3, ended.stderr
         assert ended.error.startswith("error: the budget of $0.05 is used up: $0.0")
-        assert ended.error.endswith("Raise budget_usd") and GO_ON in ended.stderr
+        assert ended.error.endswith("Raise --budget-usd") and GO_ON in ended.stderr
         statement = account(out)
         assert true_cost(api.exchanges) == statement.spent <= Decimal("0.05")
         assert statement.answers == len(api.paid) == answered(out)

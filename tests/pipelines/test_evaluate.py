@@ -215,7 +215,7 @@ def test_a_budget_that_is_used_up_ends_with_3_and_a_larger_one_goes_on(given: Gi
     api.rules = AnswerRules(pass_rate=0.5)
     flags = [*given.models, "--scenes", given.file()]
     line = given.error(3, *flags, "--budget-usd", "0.014")
-    assert "the budget of $0.014 is used up" in line and "Raise budget_usd" in line
+    assert "the budget of $0.014 is used up" in line and "Raise --budget-usd" in line
     assert interactive_cost(api) <= Decimal("0.014")
     stamps = given.stamps
     assert len(stamps) == 10 and 0 < len(api.paid) < 20

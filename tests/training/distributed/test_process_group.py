@@ -5,12 +5,16 @@ from __future__ import annotations
 import socket
 
 import pytest
+from torch.distributed import distributed_c10d
 
 from nextscene.training.distributed.process_group import process_group
 from nextscene.training.errors import TrainingStopped
 
 
 def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A meeting that failed counts in the names that torch gives to groups, and torch caches meshes by other things than
+    # their group: without this, a later test in the same process would be given a mesh of a group that is gone.
+    monkeypatch.setattr(distributed_c10d._world, "group_count", 0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
