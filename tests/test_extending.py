@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from nextscene.common.config_loader import from_names, from_tree
 from nextscene.curation.config import Rules
@@ -24,6 +28,9 @@ from nextscene.training.rewards.base import Candidate
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, account, judge_budget, loopback, spans
 from tests.support import REPOSITORY, SMALL, build_inline, ledger, make_video, problems, run_ffmpeg
+from tests.training.objectives.grpo.toys import RL
+from tests.training.stages import SMALL as SMALL_STAGE
+from tests.training.stages import Stage, by_ranks, on_rank
 
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
 MAX_LINES = 25
@@ -67,24 +74,38 @@ def test_a_source_a_rule_and_a_judge_of_the_page_build_a_dataset(
     assert problems(out, config) == []
 
 
-def test_the_reward_of_the_page_scores_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
+def test_the_reward_of_the_page_scores_candidates() -> None:
     reward = example("training/rewards/motion.py")["Motion"].build(None)
     still = torch.zeros(3, 4, 4, 3, dtype=torch.uint8)
     moving = (torch.arange(3) * 10).to(torch.uint8)[:, None, None, None].expand(3, 4, 4, 3)
     tokens = torch.zeros(1, 1)
     reward.ask([Candidate("c", "s", 0, i, tokens, tokens, video, 16.0) for i, video in enumerate((still, moving))])
     assert [verdict.reward for verdict in reward.verdicts()] == [0.0, 1.0] and reward.verdicts() == []
-    monkeypatch.setitem(REWARDS, "motion", RewardEntry("training.rewards.motion", "Motion"))
-    assert from_names(RewardConfig, {"kind": "motion"}, "recipe").kind == "motion"
 
 
-def test_the_stage_of_the_page_is_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reward_and_the_stage_of_the_page_train_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "nextscene.training.rewards.motion"
+    motion = ModuleType(module)
+    vars(motion).update(example("training/rewards/motion.py"))
+    monkeypatch.setitem(sys.modules, module, motion)
+    monkeypatch.setitem(REWARDS, "motion", RewardEntry(module, "Motion"))
+    assert f'REWARDS["motion"] = RewardEntry("{module}", "Motion")' in PAGE
+    rewarded = replace(RL, steps=1, reward=from_names(RewardConfig, {"kind": "motion"}, "recipe"))
+    stage = Stage.made(tmp_path, rewarded)
+    job = stage.job("rewarded")
+    assert by_ranks(1, on_rank, job)[0].reward_last in (0.0, 0.5, 1.0)
+    judged = [json.loads(file.read_text())["judged_by"] for file in job.folder.rglob("candidates/*/*.json")]
+    assert judged == ["motion"] * 2
+
     toml = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     assert toml
+    assert '`"polish": "flow_matching",`' in PAGE
     monkeypatch.setitem(STAGES, "polish", "flow_matching")
-    recipe = from_tree(Recipe, tomllib.loads(toml[1]), "polish.toml")
-    assert (recipe.stage, recipe.steps, recipe.trainable) == ("polish", 100, ("transformer.*",))
+    polish = from_tree(Recipe, tomllib.loads(toml[1]), "polish.toml")
+    assert (polish.name, polish.stage, polish.steps) == ("polish", "polish", 100)
+    small = {name: getattr(SMALL_STAGE, name) for name in ("data", "model", "parallel", "logging")}
+    summary, observer = by_ranks(1, on_rank, stage.job("polished", replace(polish, steps=2, **small)))
+    assert (summary.stage, list(observer.losses)) == ("polish", [1, 2])
 
 
 @pytest.mark.slow
