@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +26,16 @@ def modules() -> Iterator[Path]:
 
 def tree(module: Path) -> ast.Module:
     return ast.parse((REPOSITORY / module).read_text(encoding="utf-8"))
+
+
+def test_ruff_checks_every_file() -> None:
+    """It passes over what .gitignore names, for example a folder `data` within a room."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--show-files", "."], cwd=REPOSITORY, capture_output=True, check=True
+    )
+    checked = {Path(line) for line in shown.stdout.decode().splitlines()}
+    ours = {path for room in (*BELOW, "tests", "benchmarks") for path in (REPOSITORY / room).rglob("*.py")}
+    assert sorted(ours - checked) == []
 
 
 def test_no_class_name_stands_for_two_things() -> None:

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from nextscene.shards.loading.loader import Batch, Loader
 from nextscene.shards.loading.shuffle import SampleRef
+from nextscene.training.config import MixConfig, ObjectiveConfig
 from nextscene.training.data.sample_noise import sample_noise
 from nextscene.training.flow.schedule import mu, training_sigma
-from nextscene.training.model.model_folders import architecture_config
 from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.latents import Latents, LatentScale, encode, pack
+from nextscene.training.model.model_folders import architecture_config
 from nextscene.training.model.prompter import Prompter
-from nextscene.training.config import MixConfig, ObjectiveConfig
 
 _ENCODED_FRAMES = 65  # frames encoded at once: a clip of the paper's length, or as many images
 
@@ -74,7 +74,7 @@ class BatchEncoder:
         return pack(LatentScale.of(self.vae).normalize(latents))
 
     def select_text(self, source: int, scene: str, caption: str) -> str:
-        """Return the text of a sample to train on: scene or caption, as the mix says for its dataset number `source`."""
+        """Return the text of a sample to train on: scene or caption, as the mix says for dataset number `source`."""
         return scene if self.mix[source].text == "scene" else caption
 
     def tokenize(self, texts: Sequence[str], sources: Sequence[int]) -> TokenBatch:

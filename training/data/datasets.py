@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.common.errors import UsageError
+from nextscene.common.storage import Storage
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.sample import Sample
 from nextscene.shards.loading.clip_transform import ClipTransform
+from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.latent_dataset import LatentDataset
 from nextscene.shards.loading.mixture import Mixture
 from nextscene.shards.loading.reader import SplitReader
-from nextscene.shards.format.manifest import Manifest
-from nextscene.shards.format.sample import Sample
-from nextscene.common.storage import Storage
-from nextscene.training.data.latent_cache import find_latents
-from nextscene.common.errors import UsageError
 from nextscene.training.data.batches import check_fits
+from nextscene.training.data.latent_cache import find_latents
 from nextscene.training.data.mix_names import check_names
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.pretrained import PretrainedModels

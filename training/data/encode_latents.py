@@ -10,38 +10,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLLTXVideo
 
-from nextscene.shards.format import folder_mark
+from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.prefetch import prefetch_map
+from nextscene.common.storage import Storage
+from nextscene.shards.format import folder_mark
+from nextscene.shards.format.dataset_hints import explain_missing_dataset
+from nextscene.shards.format.index import publish_indexes
+from nextscene.shards.format.layout import CARD, MANIFEST, PARTS, SHARDS, ShardName, owns
+from nextscene.shards.format.manifest import Manifest, ManifestShard, receipts_of
+from nextscene.shards.format.receipt import Receipt
+from nextscene.shards.format.sample_type import Shape
+from nextscene.shards.format.seal import seal
+from nextscene.shards.format.tar import group_bytes
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.decode import Pixels
-from nextscene.common.text import first_line
-from nextscene.shards.format.index import publish_indexes
-from nextscene.shards.format.dataset_hints import explain_missing_dataset
-from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.loading.latent_dataset import LATENTS, LatentSample
-from nextscene.shards.format.layout import CARD, MANIFEST, PARTS, SHARDS, ShardName, owns
-from nextscene.shards.format.receipt import Receipt
-from nextscene.shards.format.manifest import Manifest, ManifestShard, receipts_of
-from nextscene.common.errors import DamagedRecord
 from nextscene.shards.loading.sample_set import SampleText, decode_sample
-from nextscene.shards.format.seal import seal
-from nextscene.common.storage import Storage
-from nextscene.shards.format.tar import group_bytes
 from nextscene.training.data.latent_cache import LatentEncoding
-from nextscene.common.errors import UsageError
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.latents import encode
 
 _CARD = """\
 Latents of the clips of a dataset, made by the autoencoder of LTX-Video ({encoding}); they join the clips by key.
-`shards.loading.latent_dataset.LatentDataset` reads them. If they are deleted, pipelines/encode_latents.py makes them again.
+`shards.loading.latent_dataset.LatentDataset` reads them. If they are deleted, pipelines/encode_latents.py makes them
+again.
 """
 
 
@@ -150,8 +148,8 @@ class LatentEncoder:
         for ours, theirs in zip(made, receipts_of(self._data, shards), strict=True):
             if ours.clip_ids != theirs.clip_ids:
                 raise DamagedRecord(
-                    f"{ours.name} in {self._out.display_uri} was made of other clips than it has in {self._data.display_uri};"
-                    f" delete {ours.name.receipt}, and it is made anew"
+                    f"{ours.name} in {self._out.display_uri} was made of other clips than it has in"
+                    f" {self._data.display_uri}; delete {ours.name.receipt}, and it is made anew"
                 )
             yield ours
 
@@ -175,7 +173,7 @@ def _clips_in(shards: Iterable[ManifestShard]) -> int:
 
 
 def _batches_of_one_shape(clips: ClipDataset, shard: ManifestShard, batch: int) -> Iterator[list[int]]:
-    """Yield the numbers of a shard's clips in batches of one shape, at most `batch` each, in the same order each run."""
+    """Yield the numbers of a shard's clips in batches of one shape, at most `batch` each, always in the same order."""
     index = clips.reader.index
     numbers = np.flatnonzero(index.shard == index.shards.index(shard))
     buckets = np.unique(clips.shapes[numbers], axis=0, return_inverse=True)[1].reshape(-1)

@@ -1,5 +1,4 @@
-"""The settings that the latents of a dataset depend on, and their location, by which a trainer finds those of its VAE.
-"""
+"""The settings that latents depend on, and their location, by which a trainer finds those of its VAE."""
 
 from __future__ import annotations
 
@@ -9,12 +8,12 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+from nextscene.common.errors import UsageError
 from nextscene.common.hashing import path_sha256
-from nextscene.shards.loading.clip_transform import ClipTransform
+from nextscene.common.storage import Storage, split_query
 from nextscene.shards.format.layout import LATENTS
 from nextscene.shards.format.manifest import Manifest
-from nextscene.common.storage import Storage, split_query
-from nextscene.common.errors import UsageError
+from nextscene.shards.loading.clip_transform import ClipTransform
 
 _VERSION = 1
 

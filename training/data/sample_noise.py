@@ -14,7 +14,6 @@ from torch import Tensor
 
 from nextscene.shards.loading.shuffle import SampleRef, splitmix64
 
-
 NOISE_STREAM = 3
 """RNG stream of SampleNoise. The order of the samples uses 1 and 2, the candidates of GRPO use 4 and above."""
 

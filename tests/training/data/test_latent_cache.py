@@ -20,8 +20,8 @@ from nextscene.common.storage import Storage
 from nextscene.pipelines.encode_latents import main
 from nextscene.shards.format.index import check_index
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.seal import check_sealed
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.latent_dataset import LATENTS, LatentDataset
@@ -146,7 +146,9 @@ def test_records_tell_what_the_encoder_got(whole: Path, ltx: Path) -> None:
         frames, width, height = clips.shapes[number].tolist()
         assert (record.frames, record.width, record.height) == (frames, width, height)
         assert (record.latent_frames, record.latent_width, record.latent_height) == (
-            (frames - 1) // 4 + 1, width // 4, height // 4,
+            (frames - 1) // 4 + 1,
+            width // 4,
+            height // 4,
         )
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nextscene.shards.loading.shuffle import SampleRef
-from nextscene.training.data.sample_noise import SampleNoise, sample_noise
 from nextscene.training.config import ObjectiveConfig
+from nextscene.training.data.sample_noise import SampleNoise, sample_noise
 
 SHAPE = (2, 1, 3, 3)
 DRAWS = st.lists(st.builds(SampleRef, st.integers(0, 2**40), st.integers(0, 2**20)), min_size=1, max_size=6)
@@ -74,7 +74,9 @@ def test_another_seed_epoch_or_sample_gives_other_numbers(seed: int, number: int
         sample_noise(seed + 1, [SampleRef(number, epoch)], SHAPE),
         sample_noise(seed, [SampleRef(number, epoch + 1)], SHAPE),
         sample_noise(seed, [SampleRef(number + 1, epoch)], SHAPE),
-        sample_noise(seed, [SampleRef(epoch, number)], SHAPE) if epoch != number else sample_noise(seed + 2, [SampleRef(0, 0)], SHAPE),
+        sample_noise(seed, [SampleRef(epoch, number)], SHAPE)
+        if epoch != number
+        else sample_noise(seed + 2, [SampleRef(0, 0)], SHAPE),
     ):
         assert not any(torch.equal(mine, theirs) for mine, theirs in zip(own, other, strict=True))
 
@@ -105,7 +107,10 @@ def test_a_tenth_of_the_samples_loses_its_text(many: SampleNoise) -> None:
 
 def test_a_sample_that_loses_its_text_has_it_in_another_epoch() -> None:
     lost = [
-        [bool(drop < 0.1) for drop in sample_noise(0, [SampleRef(number, epoch) for number in range(1000)], (1, 1, 1, 1)).drop]
+        [
+            bool(drop < 0.1)
+            for drop in sample_noise(0, [SampleRef(number, epoch) for number in range(1000)], (1, 1, 1, 1)).drop
+        ]
         for epoch in range(2)
     ]
     both = sum(one and other for one, other in zip(*lost, strict=True))
