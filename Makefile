@@ -13,6 +13,7 @@ STAGES := connector generator sft rl
 SOURCE ?= data/film/shots.csv
 JUDGE  ?= film
 FLAGS  ?=
+ROOMS  := common prompts judge shards curation training evaluation pipelines
 PYTEST := -n 3 --dist loadfile --no-loadscope-reorder
 SAMPLE := $(if $(filter data/film/shots.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 8 --units-per-shard 8)
 
@@ -23,7 +24,7 @@ $(error JUDGE=claude needs a key for the Claude API, and ANTHROPIC_API_KEY is no
 endif
 endif
 
-.PHONY: help shards train lint test test-fast bench clean
+.PHONY: help shards train lint test test-fast coverage bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +33,7 @@ help:
 	@echo "make test     lint, types and all tests"
 	@echo "make lint     format, lint and types alone"
 	@echo "make test-fast   all tests but the slow ones, without lint"
+	@echo "make coverage    the same, and the lines of each folder that they run: at least 70 %"
 	@echo "make bench    the benchmarks of docs/performance.md"
 	@echo "make clean    remove .venv and caches, keep data"
 
@@ -67,6 +69,13 @@ test: lint
 test-fast: $(VENV)/test
 	$(PY) -m pytest $(PYTEST) -m "not slow"
 
+coverage: $(VENV)/test
+	$(PY) -m pytest $(PYTEST) -m "not slow" --cov --cov-report=
+	@for room in $(ROOMS); do \
+	    printf '%-12s' $$room; \
+	    $(PY) -m coverage report --format=total --include="$$room/*" --fail-under=70 || exit $$?; \
+	done
+
 train: export OMP_NUM_THREADS := 1  # toy tensors gain nothing by threads, and lose much where others are at work
 train: $(VENV)/train
 	@test -f $(OUT)/manifest.json || $(MAKE) --no-print-directory shards
@@ -81,4 +90,4 @@ bench: $(VENV)/test
 	@$(PY) -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-interop build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-interop build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -11,8 +11,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support import REPOSITORY
 from tests.test_imports import BELOW
+
+pytestmark = pytest.mark.slow
 
 TESTED_IN = re.compile(r"Tested in (tests/[\w/]+\.py)")
 

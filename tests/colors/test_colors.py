@@ -21,6 +21,8 @@ from tests.colors.patches import in_clip
 from tests.colors.running import CONFIG, Result, results
 from tests.support import build_inline, ledger, write_csv
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = [
     "matrix-h264-smpte170m-limited.mp4",
     "matrix-h264-bt709-full.mkv",

@@ -33,6 +33,8 @@ from tests.support import (
     write_csv,
 )
 
+pytestmark = pytest.mark.slow
+
 MEASURED = Measured(False, 854, 480, 0.25, "AVC")
 
 

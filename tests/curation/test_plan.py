@@ -22,6 +22,8 @@ from nextscene.shards.format.layout import PLAN
 from tests.curation.planning import plan_of, planned
 from tests.support import SMALL, write_csv
 
+pytestmark = pytest.mark.slow
+
 
 def film(name: str, shots: int, caption: str = "shot") -> list[Clip]:
     return [

@@ -14,6 +14,8 @@ from tests.damage.healthy import false_alarms
 from tests.damage.images import damaged_images
 from tests.damage.oracle import gaps, told
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = {
     "h264.ts": ("head cut at a packet", "20 packets lost"),
     "h264.mp4": ("truncated at 60 %", "1 % zeroed"),

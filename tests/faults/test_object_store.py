@@ -27,6 +27,8 @@ from nextscene.shards.format.layout import CONFIG, PLAN, ShardName, owns
 from tests.clocks.fake import FakeClocks
 from tests.faults.object_store import BUCKET, CREDENTIALS, SIGNALS, Fate, Interrupted, Runs, Store, dead_lock, store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Store]:
@@ -71,7 +73,6 @@ def runs() -> Iterator[Runs]:
     runs.end()
 
 
-@pytest.mark.slow
 def test_a_run_that_is_interrupted_at_an_upload_leaves_nothing_by_halves(
     made: Store, runs: Runs, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -82,7 +83,6 @@ def test_a_run_that_is_interrupted_at_an_upload_leaves_nothing_by_halves(
         run.check(number, signum, "lands" if signum == signal.SIGKILL else "cut off")
 
 
-@pytest.mark.slow
 def test_of_runs_that_start_at_once_one_holds_the_lock(made: Store, runs: Runs) -> None:
     for number in range(3):
         for lock in ("none", "given-up", "dead"):

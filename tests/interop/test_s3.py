@@ -40,6 +40,8 @@ from tests.support import (
     write_csv,
 )
 
+pytestmark = pytest.mark.slow
+
 SECRET, TOKEN = "dummySecretOfTheTests0123", "dummyTokenOfTheTests4567"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "dummy",
@@ -526,7 +528,6 @@ class OnS3:
         assert not [text for text in texts if SECRET.encode() in text or TOKEN.encode() in text]
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_on_disk(film: tuple[Path, Path], bucket: Bucket, here: Place) -> None:
     s3 = OnS3(film, bucket, here, bucket.port)
     with here.start_build(*s3.flags) as run:
@@ -541,7 +542,6 @@ def test_a_killed_run_goes_on_and_ends_as_on_disk(film: tuple[Path, Path], bucke
     s3.check_no_secret(killed, resumed)
 
 
-@pytest.mark.slow
 def test_a_server_that_goes_away_and_a_credential_that_expires_fail_no_clip(
     film: tuple[Path, Path], bucket: Bucket, here: Place, gate: Gate
 ) -> None:

@@ -20,6 +20,8 @@ from nextscene.pipelines.build_nsp import main
 from tests.foreign import tree
 from tests.support import REPOSITORY, SMALL, assert_conserved, build_inline, captioned_spans, write_csv
 
+pytestmark = pytest.mark.slow
+
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 FLAGS = ("--judge", "none", "--test", "0", "--unit-size", "2", "--units-per-shard", "2")
 

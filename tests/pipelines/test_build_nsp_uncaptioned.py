@@ -20,6 +20,8 @@ from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, MODEL, judge_budget, outcomes
 from tests.support import build_inline, make_video, run_ffmpeg, write_csv
 
+pytestmark = pytest.mark.slow
+
 MONEY = r"\$([\d,.]+) to \$([\d,.]+)"
 
 

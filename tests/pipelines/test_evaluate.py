@@ -24,6 +24,8 @@ from tests.shards.samples import sample, sample_of, seal_dataset
 from tests.training.generators import make_export, save_text_encoder
 from tests.training.stages import make_originals
 
+pytestmark = pytest.mark.slow
+
 SIZE = ["--frames", "5", "--width", "32", "--height", "32", "--steps", "2"]
 JUDGE = ["--judge.frames", "2"]
 SCENES = ["A glass wobbles.", "Dark clouds gather.", "Rain – and wind.", "She opens the door.", "A dog barks."]

@@ -35,7 +35,7 @@ from tests.support import SMALL, assert_same_clips, build_inline, captioned_span
 OTHERS = ("--rules.min-width", "64", "--rules.min-height", "48", "--encode.width", "64", "--encode.height", "48")
 
 
-pytestmark = pytest.mark.usefixtures("inline")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 
 
 def recorded(out: Path) -> RecordedConfig:

@@ -17,6 +17,8 @@ from tests.command import SMALL_FLAGS
 from tests.foreign import FOREIGN, lay, marked, tree
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans, write_csv
 
+pytestmark = pytest.mark.slow
+
 COMMANDS: dict[str, list[str]] = {
     "build_nsp": ["--source", "{in}/clips.csv"],
     "build_nsp --retry": ["--source", "{in}/clips.csv", "--retry", "failed"],

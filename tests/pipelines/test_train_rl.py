@@ -23,6 +23,8 @@ from tests.shards.clips import clip
 from tests.shards.samples import sample_of, seal_dataset
 from tests.training.stages import make_data, make_originals
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 name = "rl"
 stage = "rl"

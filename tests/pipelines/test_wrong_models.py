@@ -10,6 +10,8 @@ import pytest
 
 from tests.pipelines.wrong_inputs import Wrong, assert_refused, lay_places, wrong
 
+pytestmark = pytest.mark.slow
+
 RUN = "generate --run {run} --out {out}"
 ONE = "generate --scene a --out {out}"
 STEP = "--checkpoint {run/sft/checkpoints/step-7}"

@@ -28,6 +28,8 @@ from tests.shards.clips import clip_dataset
 from tests.training.ranks import RankFailed, run
 from tests.training.stages import SMALL, Quiet, by_ranks, make_data, make_job, make_originals, on_rank, replace
 
+pytestmark = pytest.mark.slow
+
 ABOUT = CheckpointInfo("sft", "sft", 0, 0, 1, "model", {}, ["a"], [], {}, {})
 RECIPE = replace(
     SMALL,

@@ -20,6 +20,8 @@ from nextscene.training.objectives import OBJECTIVES
 from nextscene.training.recipe import STAGES, Recipe
 from nextscene.training.rewards import REWARDS
 
+pytestmark = pytest.mark.slow
+
 PAPER = ("connector", "generator-2", "generator-3", "sft", "rl")
 TINY = ("connector", "generator", "sft", "rl")
 

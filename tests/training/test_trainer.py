@@ -35,6 +35,8 @@ from nextscene.training.stage import build_stage
 from nextscene.training.trainer import train
 from tests.training.stages import SMALL, Quiet, Stage, by_ranks, on_rank, replace
 
+pytestmark = pytest.mark.slow
+
 # So large a rate that a step can be seen in the loss of the next, and a bound that all gradients are above.
 RECIPE = replace(
     SMALL,

@@ -22,6 +22,8 @@ from nextscene.common.ray_cluster.supervisor import supervise
 from nextscene.curation.progress import Stages
 from tests.fakes import scripted_driver
 
+pytestmark = pytest.mark.slow
+
 HANG = ("sleep", 600)
 
 

@@ -21,6 +21,8 @@ from nextscene.shards.format.sample import Sample
 from nextscene.shards.loading.reader import ShardReader
 from tests.support import assert_conserved, build_inline, ledger, make_video, run_ffmpeg, write_csv
 
+pytestmark = pytest.mark.slow
+
 CONFIG = BuildConfig(judge="none", test=0.0, unit_size=32)
 Picture = npt.NDArray[np.uint8]
 

@@ -25,6 +25,8 @@ from tests.hostile.__main__ import FILES
 from tests.hostile.running import write
 from tests.support import CLIPS, REPOSITORY, make_video, needs_clips
 
+pytestmark = pytest.mark.slow
+
 TIGHT = RunLimits(header_seconds=0.1, header_memory_mb=400)
 """Sound files take less."""
 

@@ -31,6 +31,8 @@ from tests.support import (
 )
 from tests.support import write_csv as written
 
+pytestmark = pytest.mark.slow
+
 NEW_RULES = ("hdr", "max_damaged_frames")
 
 

@@ -26,6 +26,8 @@ from tests.command import SMALL_FLAGS
 from tests.fakes.loopback import CLAUDE, judge_budget
 from tests.support import SMALL, build_inline, ledger, make_video, problems, write_csv
 
+pytestmark = pytest.mark.slow
+
 COUNT = 6
 
 

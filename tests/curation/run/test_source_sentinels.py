@@ -15,6 +15,8 @@ from nextscene.curation.sources import Source
 from tests.faults.kill_at_step import TINY
 from tests.support import build_inline, ledger, make_video
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = ("a", "b/x", "b/y", "c")
 """`b` is where another disk is mounted."""
 CHANGED = "failed source_changed"

@@ -31,6 +31,8 @@ from tests.fakes.loopback import account, after_answers, judge_budget, reach_spe
 from tests.faults.kill_at_step import TINY
 from tests.support import assert_conserved, assert_same_clips, build_inline, captioned_spans, ledger, problems
 
+pytestmark = pytest.mark.slow
+
 CONFIG = replace(TINY, unit_size=3, units_per_shard=2)
 """14 clips fill shards of 6, 6 and 2, in units of 3, 3, 3, 3 and 2."""
 CLIPS = 14

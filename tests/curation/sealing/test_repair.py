@@ -31,6 +31,8 @@ from nextscene.shards.format.layout import ShardName, UnitName
 from tests.faults.kill_at_step import TINY
 from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans
 
+pytestmark = pytest.mark.slow
+
 LAST = ShardName("train", 1)
 """It has one clip, so that it is cheap to make anew."""
 

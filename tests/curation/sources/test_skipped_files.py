@@ -31,6 +31,8 @@ from tests.curation.report.pages import report
 from tests.fakes.loopback import CLAUDE_FLAGS
 from tests.support import SMALL, build_inline, make_video, write_csv
 
+pytestmark = pytest.mark.slow
+
 
 def read(location: Path) -> tuple[list[Clip], dict[str, int]]:
     passed = SkippedFiles()

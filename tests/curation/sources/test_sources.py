@@ -24,6 +24,8 @@ from nextscene.curation.sources.clip import MEDIA_SUFFIXES
 from nextscene.curation.sources.reader import SourceReader
 from tests.support import write_csv
 
+pytestmark = pytest.mark.slow
+
 
 def clips(location: Path | str) -> list[Clip]:
     return list(Source.at(str(location)).clips())

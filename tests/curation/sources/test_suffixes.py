@@ -13,6 +13,8 @@ from nextscene.curation.ledger import Row
 from nextscene.curation.sources.clip import IMAGE_SUFFIXES, MEDIA_SUFFIXES, VIDEO_SUFFIXES
 from tests.support import SMALL, assert_conserved, build_inline, ledger, run_ffmpeg, write_csv
 
+pytestmark = pytest.mark.slow
+
 MPEG_4 = ("-c:v", "mpeg4", "-q:v", "4")
 MPEG_2 = ("-c:v", "mpeg2video", "-q:v", "4")
 H_264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")

@@ -30,6 +30,8 @@ from tests.curation.frames import Picture, clip_frames, shown_frames, source_fra
 from tests.fakes.claude_api import images
 from tests.support import CLIPS, make_video, needs_clips, run_ffmpeg
 
+pytestmark = pytest.mark.slow
+
 CONFIG = BuildConfig(judge="claude")
 LEVELS = 20
 """Brightness steps between two frames of a ramp: more than what JPEG, scaling and rounding blur."""

@@ -16,7 +16,7 @@ from nextscene.shards.loading.reader import ShardReader
 from tests.curation.frames import clip_frames, shown_frames, source_frames
 from tests.support import CLIPS, assert_conserved, build_inline, ledger, needs_clips, run_ffmpeg, write_csv
 
-pytestmark = needs_clips
+pytestmark = [pytest.mark.slow, needs_clips]
 
 CONFIG = BuildConfig(judge="none", test=0.0, unit_size=8, units_per_shard=8)
 LOSSLESS = replace(CONFIG, resolution="native", encode=EncodeConfig(crf=0))
@@ -113,7 +113,6 @@ def lossless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "start", "end"), [(name, *span) for name, *span in EXACT])
 def test_a_clip_holds_exactly_the_source_frames_it_should(
     lossless: Path, name: str, start: float, end: float | None
@@ -128,7 +127,6 @@ def test_a_clip_holds_exactly_the_source_frames_it_should(
         assert np.array_equal(frame.luma, frames[wanted[slot]].luma), f"slot {slot} is not frame {wanted[slot]}"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "start", "end"), [*((name, 0.0, None) for name in KEPT_VIDEOS), *SPANS])
 def test_at_training_size_the_same_frames_are_seen_upright_square_and_in_true_tones(
     out: Path, name: str, start: float, end: float | None

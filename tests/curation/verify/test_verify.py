@@ -21,6 +21,8 @@ from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, MARK, PL
 from nextscene.shards.format.tar import BLOCK, END
 from tests.support import SMALL, as_before_sums, assert_conserved, build_inline, captioned_spans, problems, write_csv
 
+pytestmark = pytest.mark.slow
+
 ONE, TWO = ShardName("train", 0), ShardName("train", 1)
 
 

@@ -22,6 +22,8 @@ from anthropic.types import Message
 from tests.fakes.claude_api import KEY, AnswerRules, ClaudeApi, FaultSchedule, Limits, ServerError, digest
 from tests.fakes.claude_api.limits import RateLimiter
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = {
     "type": "object",
     "properties": {"reason": {"type": "string"}, "verdict": {"type": "string", "enum": ["Pass", "Fail"]}},

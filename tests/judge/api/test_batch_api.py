@@ -36,7 +36,7 @@ from tests.judge.api_support import (
     open_client,
 )
 
-pytestmark = pytest.mark.usefixtures("hurried")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("hurried")]
 
 
 @pytest.mark.parametrize("fault", ["429", "page", "500-before", "500-after", "drop-before", "drop-after", "slow"])

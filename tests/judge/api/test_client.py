@@ -37,7 +37,7 @@ WRONG = "sk-ant-wrong-9876543210"
 SHORT_RETRY_POLICY = replace(RETRY_POLICY, outage_seconds=0.5)
 
 
-pytestmark = pytest.mark.usefixtures("hurried")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("hurried")]
 
 
 @pytest.fixture
@@ -146,7 +146,6 @@ def assert_not_shown(
         assert key.encode() not in (api_support.unpacked(path) if path.suffix == ".gz" else path.read_bytes())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("key", [KEY, WRONG])
 def test_the_sdks_own_debug_log_does_not_show_the_key(key: str, tmp_path: Path, api: ClaudeApi) -> None:
     env = api.env | {"ANTHROPIC_API_KEY": key, "ANTHROPIC_LOG": "debug"}

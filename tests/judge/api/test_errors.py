@@ -27,6 +27,8 @@ from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.budget import Budget
 from tests.judge.api_support import PRICE, describe
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-ant-test-0123456789"
 
 

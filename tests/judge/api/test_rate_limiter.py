@@ -18,6 +18,8 @@ from tests.fakes.claude_api import Limits, ServerError
 from tests.fakes.claude_api.limits import RateLimiter
 from tests.judge.support import in_no_time
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Server:

@@ -25,6 +25,8 @@ from nextscene.judge.spending.answer_segments import list_segments
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from tests.judge.support import USD, MemoryFiles, answer, in_no_time, without_threads
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 

@@ -17,6 +17,8 @@ from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, account, calls, judge_budget, loopback, spans, stored
 from tests.support import build_inline, ledger, problems, write_csv
 
+pytestmark = pytest.mark.slow
+
 KINDS = ["", "FAIL1", "", "FAIL2", "REFUSE-VERIFY", "TRUNCATE-ONCE", "FAIL3"]
 CAPTIONS = [f"thing {i:02d} is seen {KINDS[i % len(KINDS)]}".strip() for i in range(12)]
 CAPTIONS += [CAPTIONS[0], CAPTIONS[1]]  # equal questions, of other units

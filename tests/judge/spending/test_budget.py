@@ -26,6 +26,8 @@ from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from tests.judge.spending.test_answer_cache import key
 from tests.judge.support import MemoryFiles, answer, in_no_time, without_threads
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 LIMIT = Decimal(1)
 amounts = st.integers(1, 60).map(lambda cents: Decimal(cents) / 100)

@@ -33,7 +33,7 @@ SLOW = pytest.mark.slow
 QUESTIONS = [describe(caption) for caption in captions(150)]
 
 
-pytestmark = pytest.mark.usefixtures("hurried")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("hurried")]
 
 
 @pytest.fixture
@@ -70,7 +70,6 @@ def test_all_that_the_server_made_costs_no_more_than_the_budget(
     assert len(said.splitlines()) == 1
 
 
-@pytest.mark.slow
 def test_as_many_are_under_way_at_once_as_are_allowed(tmp_path: Path, api: ClaudeApi) -> None:
     """Or else the test above would show little."""
     api.rate_limiter.limits = api.limits = Limits(latency=0.3)
@@ -136,7 +135,6 @@ def test_an_open_batch_holds_its_share_of_the_budget(tmp_path: Path, monkeypatch
         assert len(api.paid) == len(set(api.paid))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("faults", [{}, {"drop-after": 0.2}])
 def test_killed_again_and_again_all_lives_together_keep_to_the_budget(
     faults: dict[str, float], tmp_path: Path, api: ClaudeApi

@@ -28,6 +28,8 @@ from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.fakes.claude_api import Question as Heard
 from tests.judge.support import price
 
+pytestmark = pytest.mark.slow
+
 SURE = Assumptions(1.0, 1.0, 20, 30, 25, 4.0, 0)
 CAPTION = "a boy ties his shoelaces"
 rates = st.floats(0.01, 1)
@@ -192,7 +194,6 @@ PASS_LETTERS = len('{"reason": "The caption shows a later moment.", "verdict": "
 FAIL_LETTERS = len('{"reason": "The caption tells of the same moment.", "verdict": "Fail"}')
 
 
-@pytest.mark.slow
 def test_a_run_costs_what_was_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, terms = ClaudeConfig(), price()
     questions = [Question(f"id{i}", f"clip {i} shows a boy who ties his shoelaces") for i in range(CLIPS)]

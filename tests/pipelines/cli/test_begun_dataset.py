@@ -34,7 +34,7 @@ effort = false
 """
 
 
-pytestmark = pytest.mark.usefixtures("inline")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 
 
 @pytest.fixture

@@ -33,6 +33,8 @@ from nextscene.shards.format.folder_mark import (
 from nextscene.shards.format.layout import MARK
 from tests.foreign import FOREIGN, lay, marked, tree
 
+pytestmark = pytest.mark.slow
+
 KINDS = (DATASET, LATENTS, RUN, VIDEOS, EVALUATION, TOYS)
 
 

@@ -25,6 +25,8 @@ from nextscene.shards.format.seal import seal
 from nextscene.shards.format.tar import DamagedShard, MemberGroup, group_bytes
 from tests.shards.samples import publish_dataset, sample, samples, seal_dataset, seal_samples
 
+pytestmark = pytest.mark.slow
+
 SHARDS = {
     ShardName("test", 0): [sample(9)],
     ShardName("train", 0): [sample(1), sample(2)],

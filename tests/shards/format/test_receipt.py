@@ -19,6 +19,8 @@ from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.receipt import Receipt, SampleLocation, sealed_shards
 from nextscene.shards.format.sample import MEMBERS
 
+pytestmark = pytest.mark.slow
+
 PLACES = (SampleLocation(0, (10, 700, 3), 5, 24, 832, 480), SampleLocation(3584, (512, 0, 513), 2**32 - 1, 1, 512, 512))
 RECEIPT = Receipt("train", 7, 0, "ab" * 32, 7680, 2, MEMBERS, ("a" * 24, "b" * 24), PLACES)
 PUBLISHED = {

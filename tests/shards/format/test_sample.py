@@ -17,6 +17,8 @@ from nextscene.shards.format.tar import DamagedShard, MemberGroup
 from tests.hostile_text import floats, integers, texts
 from tests.shards.samples import records, sample
 
+pytestmark = pytest.mark.slow
+
 RECORD = sample(1).record
 FIELDS = {field.name: str(field.type) for field in fields(Record)}
 

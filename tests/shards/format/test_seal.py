@@ -22,6 +22,8 @@ from nextscene.shards.format.seal import check_sealed, seal
 from nextscene.shards.format.tar import BLOCK, END, DamagedShard
 from tests.shards.samples import NAME, sample, seal_samples, some_samples
 
+pytestmark = pytest.mark.slow
+
 THREE = [sample(1), sample(2), sample(3)]
 
 

@@ -25,6 +25,8 @@ from nextscene.shards.loading.sample_set import Memory, SampleText
 from nextscene.shards.loading.shuffle import ShuffleOrder
 from tests.shards.clips import clip_dataset, shades
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = [9, 17, 9, 17, 1, 9, 17, 1, 9, 9, 17, 9, 1, 9, 17, 9]
 
 

@@ -27,6 +27,8 @@ from tests.shards.loading.test_interleave import weights
 from tests.shards.loading.test_shuffle import by_hand as order_by_hand
 from tests.shards.loading.test_shuffle import orders
 
+pytestmark = pytest.mark.slow
+
 WORLDS = [1, 2, 3, 4]
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from nextscene.shards.loading.shuffle import SampleRef, ShuffleOrder
 
+pytestmark = pytest.mark.slow
+
 WORLDS = [1, 2, 3, 4, 8]
 
 

@@ -31,6 +31,8 @@ from tests.shards.samples import publish_dataset, seal_dataset, seal_samples
 from tests.training import ranks
 from tests.training.pretrained import vae
 
+pytestmark = pytest.mark.slow
+
 SIZE, MAX_FRAMES = (WIDTH, HEIGHT), 17
 LENGTHS = {
     ShardName("test", 0): [9, 1],

@@ -13,6 +13,8 @@ import torch.distributed as dist
 
 from tests.training.ranks import RankFailed, run
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_rank_returns_what_it_saw_of_the_others(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASKED", "here")

@@ -18,6 +18,8 @@ from nextscene.training.flow.sde import transition
 from nextscene.training.objectives.grpo.rollout import rollout
 from tests.training.pretrained import scheduler
 
+pytestmark = pytest.mark.slow
+
 ODE = PolicyConfig(eta=0.0)
 NOISY = [
     PolicyConfig(dynamics="dance", eta=0.3),

@@ -31,6 +31,8 @@ from nextscene.training.trainer import train
 from tests.training.generators import DETERMINING, QUERIES, make_export, save_text_encoder
 from tests.training.stages import SMALL, Quiet, make_data, make_job, make_originals
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 TEXTS = ["A glass wobbles.", "Dark clouds begin to gather over the forest, and the wind rises."]
 SEEDS = [11, 2**40]

@@ -27,6 +27,8 @@ from nextscene.training.metrics.flops import (
 from tests.training.counting import counted
 from tests.training.models import ltx_config, qwen_config, vae_config
 
+pytestmark = pytest.mark.slow
+
 
 def counted_thrice(model: nn.Module, run: Callable[[bool], Tensor]) -> Flops:
     """`run` is told whether what goes into the model shall get a gradient."""

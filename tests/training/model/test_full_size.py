@@ -15,6 +15,8 @@ from nextscene.training.metrics.flops import connector_flops, language_flops, tr
 from nextscene.training.model.grid import Ratios
 from tests.training.counting import counted
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def transformer() -> LTXVideoTransformer3DModel:

@@ -30,6 +30,8 @@ from tests.training import pretrained as toy
 from tests.training.models import ltx_config, qwen_config
 from tests.training.stages import SMALL, Quiet, make_data, make_job
 
+pytestmark = pytest.mark.slow
+
 State = dict[str, Tensor]
 
 

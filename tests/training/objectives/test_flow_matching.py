@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from nextscene.training.summary import StageSummary
 from tests.training.stages import SMALL, by_ranks, make_data, make_job, make_originals, on_rank, replace
+
+pytestmark = pytest.mark.slow
 
 LEARNING = replace(
     SMALL,

@@ -13,6 +13,8 @@ from nextscene.training.optimizer.ema import EMA
 from tests.training.optimizer.problems import NobodyWaits, loss, model, sharded
 from tests.training.ranks import run
 
+pytestmark = pytest.mark.slow
+
 
 @given(st.floats(0.0, 1.0), st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=12))
 def test_each_value_counts_by_its_age(decay: float, values: list[float]) -> None:

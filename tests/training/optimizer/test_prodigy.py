@@ -23,6 +23,8 @@ from nextscene.training.optimizer.prodigy import Prodigy
 from tests.training.optimizer.problems import NobodyWaits, loss, model, sharded
 from tests.training.ranks import RankFailed, run
 
+pytestmark = pytest.mark.slow
+
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"use_bias_correction": True},

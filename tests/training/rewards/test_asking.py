@@ -21,6 +21,8 @@ from tests.judge.api_support import PRICE, account, dollars, interactive_cost, s
 from tests.judge.support import answer
 from tests.training.rewards.candidates import SETTINGS, caption_of, question, reward_of
 
+pytestmark = pytest.mark.slow
+
 SCENE = "A dog barks."
 RULES = AnswerRules(
     pass_rate=0.5, marked={"GARBLED": 0.15, "REFUSE-VERIFY": 0.15, "REFUSE-CAPTION": 0.15, "BAD-REQUEST": 0.15}

@@ -26,6 +26,8 @@ from nextscene.training.rewards.frames import sampled_images
 from tests.training.models import qwen_config
 from tests.training.pretrained import make_originals, tokenizer
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ClaudeConfig(frames=3, frame_height=56)
 CPU = torch.device("cpu")
 VISION = {"depth": 2, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}

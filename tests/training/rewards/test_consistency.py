@@ -27,6 +27,8 @@ from tests.judge.api_support import account, hurry, interactive_cost, stored_lin
 from tests.training.ranks import run
 from tests.training.rewards.candidates import SETTINGS, candidate, reward_of
 
+pytestmark = pytest.mark.slow
+
 RULES = AnswerRules(pass_rate=0.5, marked={"GARBLED": 0.2, "REFUSE-VERIFY": 0.2})
 STORMY = FaultSchedule(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1})
 PRICES = Prices.load()

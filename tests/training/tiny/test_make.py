@@ -34,6 +34,8 @@ from nextscene.training.tiny.language import save_qwen, text_encoder
 from nextscene.training.tiny.make import is_made, make_toy_models
 from tests.shards.clips import clip_dataset
 
+pytestmark = pytest.mark.slow
+
 STEPS = 2
 
 

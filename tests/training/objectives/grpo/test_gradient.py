@@ -33,6 +33,8 @@ from tests.training.objectives.grpo.toys import (
 )
 from tests.training.stages import Quiet, Stage, by_ranks, replace
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Gradients:

@@ -39,6 +39,8 @@ from tests.training.objectives.grpo.toys import (
 )
 from tests.training.stages import Quiet, Stage, by_ranks, replace
 
+pytestmark = pytest.mark.slow
+
 
 def steps(job: TrainingJob) -> list[dict[str, Any]]:
     return [line for line in read_metrics(job.folder) if line["event"] == "step"]
