@@ -210,7 +210,7 @@ def _mark(out: Storage, kind: str) -> None:
     folder, mark = out.local_path(""), (json.dumps({"kind": kind, "version": _VERSION}) + "\n").encode()
     try:
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder)
     except OSError as fault:
         raise _failure(out, fault) from fault
     try:
@@ -223,6 +223,18 @@ def _mark(out: Storage, kind: str) -> None:
         if isinstance(fault.__cause__, OSError):
             raise _failure(out, fault.__cause__) from fault
         raise
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder and those above it. Try again if another process removes one of them at that moment."""
+    for attempts_left in reversed(range(_TRIES)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError):
+            if not attempts_left or folder.exists():
+                raise
+        else:
+            return
 
 
 def _failure(out: Storage, fault: OSError) -> NotOurs | StorageFault:
