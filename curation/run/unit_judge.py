@@ -21,6 +21,7 @@ from nextscene.curation.stages.describe import Decision, DescribedScene, describ
 from nextscene.curation.stages.replay import Replay, content_of
 from nextscene.curation.stages.screen import ScreenResult
 from nextscene.judge.api.api_identity import ApiIdentity
+from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.base import Judge, Question, charge_once
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError, OverBudget
 from nextscene.judge.judge_kind import JudgeKind
@@ -30,7 +31,6 @@ from nextscene.judge.spending.estimate import CASES, Estimator, PendingClip
 from nextscene.shards.format.layout import UnitName
 
 if TYPE_CHECKING:
-    from nextscene.judge.api.backoff import RetryPolicy
     from nextscene.judge.call_progress import CallProgress
     from nextscene.judge.spending.cached_client import CachedClient
 
@@ -229,8 +229,6 @@ def max_units_waiting(config: BuildConfig, judge_budget: JudgeBudget | None, pic
 
 
 def patience(limits: RunLimits) -> RetryPolicy:
-    from nextscene.judge.api.backoff import RetryPolicy
-
     return RetryPolicy(
         limits.calls_at_once, limits.call_seconds, limits.outage_seconds, batch_appear_hours=limits.batch_appear_hours
     )
