@@ -1,4 +1,4 @@
-"""What several tests of the commands ask: a place to start them in, a Claude API on loopback, and builds without Ray."""
+"""What several tests of the commands ask: a place to start in, a Claude API on loopback, and builds without Ray."""
 
 from __future__ import annotations
 
