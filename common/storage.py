@@ -109,7 +109,7 @@ class Storage(StorageReader):
 
     def write_if_changed(self, path: str, data: bytes) -> None:
         """Publish `data` at `path` unless the file has that content."""
-        if not self._holds(path, data):
+        if not self.holds(path, data):
             self.write(path, data)
 
     def create(self, path: str, data: bytes) -> bool:
@@ -130,7 +130,7 @@ class Storage(StorageReader):
         if (bucket := self._bucket) is not None:
             return self._try("write", path, lambda: bucket.compare_and_swap(self._key(path), before, after))
         with self._exclusive(path):
-            if not self._holds(path, before):
+            if not self.holds(path, before):
                 return False
             self.write(path, after)
             return True
@@ -226,7 +226,7 @@ class Storage(StorageReader):
         """Delete a small file if it contains `before`; return whether it was deleted."""
         self.check_anchor()
         if not self.is_local:
-            if not self._holds(path, before):
+            if not self.holds(path, before):
                 return False
             self.delete(path)
             return True

@@ -132,6 +132,13 @@ class StorageReader:
 
         return self._try("read", path, once)
 
+    def holds(self, path: str, data: bytes) -> bool:
+        """Return whether the file exists and has exactly this content."""
+        try:
+            return self.read(path) == data
+        except FileNotFoundError:
+            return False
+
     def read_with_age(self, path: str) -> tuple[bytes, float | None]:
         """Return a small file and its age in seconds by the storage's own clock. Raise FileNotFoundError.
 
@@ -185,12 +192,6 @@ class StorageReader:
             selector = pafs.FileSelector(self.full_path(folder))
             for info in self._try("list", folder, lambda: self._place[0].get_file_info(selector)):
                 yield f"{info.base_name}/" if info.type == pafs.FileType.Directory else info.base_name
-
-    def _holds(self, path: str, data: bytes) -> bool:
-        try:
-            return self.read(path) == data
-        except FileNotFoundError:
-            return False
 
     @property
     def _bucket(self) -> S3Bucket | None:

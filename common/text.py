@@ -42,5 +42,5 @@ def identifier(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class if the message is empty."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Return the first line with text of an error's message, or the name of its class if there is none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from nextscene.common.config_loader import flat, setting
+from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.judge_kind import JudgeKind
 from nextscene.judge.registry import JUDGES
@@ -82,12 +83,15 @@ class RunLimits:
     clip_memory_mb: int = setting(4096, "Megabytes of memory to decode and encode one clip.")
     header_seconds: float = setting(10.0, "Seconds of CPU time to read the headers of one file.")
     header_memory_mb: int = setting(768, "Megabytes of memory to read the headers of one file.")
-    calls_at_once: int = setting(256, "Calls to the judge in flight at once.")
-    call_seconds: float = setting(180.0, "Seconds that one call to the judge may take.")
-    outage_seconds: float = setting(900.0, "Seconds without any answer of the judge after which the run stops.")
+    calls_at_once: int = setting(RetryPolicy.calls_at_once, "Calls to the judge in flight at once.")
+    call_seconds: float = setting(RetryPolicy.call_seconds, "Seconds that one call to the judge may take.")
+    outage_seconds: float = setting(
+        RetryPolicy.outage_seconds, "Seconds without any answer of the judge after which the run stops."
+    )
     batch_clips: int = setting(100_000, "Clips asked about together in message batches.")
     batch_appear_hours: float = setting(
-        24.0, "Hours to look for a batch whose creation was interrupted, before it is created again."
+        RetryPolicy.batch_appear_hours,
+        "Hours to look for a batch whose creation was interrupted, before it is created again.",
     )
     lock_wait_seconds: float = setting(90.0, "Seconds to wait while a run on another host holds OUT.")
 

@@ -22,9 +22,11 @@ from nextscene.shards.format.sample import SCHEMA_VERSION
 
 CUT = "cut_version"
 SCHEMA = "schema_version"
+PROMPTS = "prompts."
+"""The first part of the names of the prompts' hashes among the settings."""
+
 _BEGIN = b"fingerprint = "
 _NO_SETTINGS = frozenset(["ffmpeg", SCHEMA, CUT])
-_PROMPTS = "prompts."
 
 
 def is_record(file: Path) -> bool:
@@ -114,7 +116,7 @@ class RecordedConfig:
         """Yield the names that this version does not know: newer or removed settings, and a newer schema of records."""
         named = dict.fromkeys([*flatten(self.config), *self.identity_settings])
         known = _NO_SETTINGS | flat(BuildConfig()).keys()
-        yield from (name for name in named if name not in known and not name.startswith(_PROMPTS))
+        yield from (name for name in named if name not in known and not name.startswith(PROMPTS))
         if int(self.identity_settings.get(SCHEMA, SCHEMA_VERSION)) > SCHEMA_VERSION:
             yield f"{SCHEMA} {self.identity_settings[SCHEMA]}"
 

@@ -5,7 +5,8 @@ Tested in tests/judge/test_claude.py.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from nextscene.judge.api.answer import Answer
@@ -51,6 +52,23 @@ class Call:
 
 
 Calls = tuple[Call, ...]
+
+
+def charge_once(calls: Calls, charged: set[str], clip_id: str | None = None) -> Calls:
+    """Return the calls, as shared and without cost where the answer is charged elsewhere.
+
+    That is where its key is in `charged`, to which the keys of all others are added; with a `clip_id`, also where the
+    answer was bought for another clip.
+    """
+
+    def counted(call: Call) -> Call:
+        answer = call.answer
+        if answer.key in charged or (clip_id is not None and answer.clip_id not in ("", clip_id)):
+            return replace(call, answer=replace(answer, usd=Decimal(0), shared=True))
+        charged.add(answer.key)
+        return call
+
+    return tuple(map(counted, calls))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.api_key import check_key
+from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.api.request import Request
 from nextscene.judge.base import Call, JudgeText, NoVerdict, Question, Verdict
 from nextscene.judge.config import ClaudeConfig
@@ -80,7 +81,6 @@ class ClaudeJudge:
         Raise JudgeUsageError for a missing key or a model without a price, RunStopped if another process holds the
         folder, and JudgeStopped for damaged records. Questions raise JudgeStopped when the budget is used up.
         """
-        from nextscene.judge.api.backoff import RetryPolicy
         from nextscene.judge.spending.cached_client import CachedClient  # it loads the SDK
 
         check_key()

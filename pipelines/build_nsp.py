@@ -36,7 +36,7 @@ from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.options import BudgetAmount, NoBound, options
-from nextscene.pipelines.cli.paths import LocalPath
+from nextscene.pipelines.cli.paths import EXISTING_FILE
 from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shell import command
 from nextscene.pipelines.cli.stage_progress import BuildProgress
@@ -44,7 +44,6 @@ from nextscene.shards.format.dataset_hints import describe_folder, explain_missi
 from nextscene.shards.format.folder_mark import DATASET, KIND_NAMES
 from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, PLAN
 
-_FILE = LocalPath(exists=True, dir_okay=False)
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 
 
@@ -98,10 +97,10 @@ def _kept(given: Mapping[str, Any]) -> str:
 @click.option("--skip-uncaptioned", is_flag=True, help="Under --judge claude, reject clips that have no caption.")
 @click.option(
     "--prices",
-    type=_FILE,
+    type=EXISTING_FILE,
     help="A TOML file of prices.  [default: as last given for --out, else judge/spending/prices.toml]",
 )
-@click.option("--config", type=_FILE, help="A TOML file of settings.")
+@click.option("--config", type=EXISTING_FILE, help="A TOML file of settings.")
 @options(BuildConfig, without=("claude.model", "claude.prompt_version"))
 @renamed("--claude.model", "--model")
 @handle_errors(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")

@@ -32,7 +32,7 @@ from nextscene.pipelines.cli.evaluation_report import print_evaluation, unjudged
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.generation import MOST_SEED, SAMPLES, sampling_options, scenes_in
 from nextscene.pipelines.cli.options import chosen, dollars, options
-from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
+from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_dataset, check_out
 from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.shards.format.folder_mark import EVALUATION
 from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original
@@ -41,7 +41,6 @@ from nextscene.training.model.model_folders import export_of
 if TYPE_CHECKING:
     from nextscene.training.config import PromptForm
 
-_FILE = LocalPath(exists=True, dir_okay=False)
 _GO_ON = "the videos and the answers so far are kept, and the command goes on from them"
 
 
@@ -70,10 +69,10 @@ class _Settings:
 @click.option("--ltx", type=LocalPath(), help="For checkpoints: LTX-Video 0.9.0, as in training.")
 @click.option("--data", help="A dataset whose scenes are used; a path or s3://…")
 @click.option("--split", default="test", show_default=True, help="Split of --data.")
-@click.option("--scenes", type=_FILE, help="A text file with a scene on each line, instead of --data.")
+@click.option("--scenes", type=EXISTING_FILE, help="A text file with a scene on each line, instead of --data.")
 @click.option(
     "--vbench",
-    type=_FILE,
+    type=EXISTING_FILE,
     help="VBench's prompts, instead of --data: the folders that VBench reads are filled, nothing is judged.",
 )
 @click.option("--max-scenes", type=click.IntRange(1), help="Most scenes to use.  [default: all]")
@@ -92,7 +91,9 @@ class _Settings:
     type=click.FloatRange(0, min_open=True),
     help="Most to spend on --out, over all runs.  [default: no limit]",
 )
-@click.option("--prices", type=_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]")
+@click.option(
+    "--prices", type=EXISTING_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]"
+)
 @click.option("--judge-model", help=f"Model of the judge.  [default: {ClaudeConfig().model}]")
 @options(_Settings, without=("judge.model", "judge.rounds", "judge.prompt_version"))
 @renamed("--judge.model", "--judge-model")

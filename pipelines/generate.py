@@ -28,7 +28,7 @@ from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.generation import MOST_SEED, SAMPLES, sampling_options, scenes_in, wrong_with
-from nextscene.pipelines.cli.paths import LocalPath, check_out, check_writable
+from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_out, check_writable
 from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import VIDEOS, claimed
@@ -38,7 +38,6 @@ from nextscene.training.model.model_folders import export_of
 if TYPE_CHECKING:
     from nextscene.training.config import PromptForm
 
-_FILE = LocalPath(exists=True, dir_okay=False)
 _GO_ON = "the videos that are finished are kept; run the same command again to go on"
 
 
@@ -55,7 +54,7 @@ _GO_ON = "the videos that are finished are kept; run the same command again to g
 @click.option("--qwen", type=LocalPath(), help="Qwen2.5-VL, as in training.")
 @click.option("--ltx", type=LocalPath(), help="LTX-Video 0.9.0, as in training; for --original with its text encoder.")
 @click.option("--scene", help="The scene before the video, as text.")
-@click.option("--scenes", type=_FILE, help="A text file with a scene on each line.")
+@click.option("--scenes", type=EXISTING_FILE, help="A text file with a scene on each line.")
 @click.option(
     "--out", type=LocalPath(), required=True, help="A new file that ends in .mp4, for one video; otherwise a folder."
 )

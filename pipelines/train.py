@@ -34,7 +34,7 @@ from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.options import chosen, dollars, options
-from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
+from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_dataset, check_out
 from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.pipelines.cli.train_on_ray import train_supervised
@@ -51,8 +51,6 @@ from nextscene.training.recipe import STAGES, Recipe
 from nextscene.training.summary import StageSummary
 
 RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
-
-_FILE = LocalPath(exists=True, dir_okay=False)
 
 
 def _set_by_recipes() -> frozenset[str]:
@@ -114,7 +112,9 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
     type=click.FloatRange(0, min_open=True),
     help="Most to spend on the judge of --stage rl.  [default: no limit]",
 )
-@click.option("--prices", type=_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]")
+@click.option(
+    "--prices", type=EXISTING_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]"
+)
 @click.option(
     "--ray-address", help="Address of a running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]"
 )

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.clocks.fake import FakeClocks
+
 # Threads do not speed up toy tensors, neither here nor in the commands that are started.
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -45,3 +47,11 @@ def scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return folder
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> FakeClocks:
+    """Return clocks under which a wait takes no time."""
+    fake = FakeClocks()
+    fake.installed(monkeypatch)
+    return fake

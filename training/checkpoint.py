@@ -33,7 +33,6 @@ from nextscene.training.errors import TrainingStopped
 # A process alone may read a checkpoint that many wrote; torch warns about that.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
-_UNFINISHED = ".unfinished"
 _WRITTEN = re.compile(r"about\.json|(__\d+)?\.metadata(\.tmp)?|.+\.distcp")
 
 
@@ -81,8 +80,8 @@ class Checkpoints:
         self._writing: Future[None] | None = None
         if world.is_leader:
             folder.mkdir(parents=True, exist_ok=True)
-            for left in folder.glob(f"step-*{_UNFINISHED}"):
-                if NAME.fullmatch(left.name.removesuffix(_UNFINISHED)) and _is_ours(left):
+            for left in folder.glob(f"step-*{atomic.UNFINISHED}"):
+                if NAME.fullmatch(left.name.removesuffix(atomic.UNFINISHED)) and _is_ours(left):
                     shutil.rmtree(left)
         world.barrier()
 
@@ -90,7 +89,7 @@ class Checkpoints:
         """Copy the tensors and return. They are written while training continues."""
         self.wait()
         final = self._folder / f"step-{about.step}"
-        draft = final.with_name(final.name + _UNFINISHED)
+        draft = final.with_name(final.name + atomic.UNFINISHED)
         written = dcp.state_dict_saver.async_save(dict(tensors), checkpoint_id=str(draft), process_group=self._group)
         assert isinstance(written, Future)  # noqa: S101 – saving in a thread returns a Future
         self._writing = self._committer.submit(self._commit, written, draft, final, about)

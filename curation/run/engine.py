@@ -18,11 +18,12 @@ import ray
 from ray import exceptions
 
 from nextscene.common.errors import LeftUndecided, RayFailed, RunStopped
+from nextscene.common.text import first_line
 from nextscene.curation.progress import StageCounts, Tick
 from nextscene.curation.run.cluster_size import ClusterSize
 from nextscene.curation.run.crash_counts import UNIT_CRASHES_ALLOWED, CrashCounts
 from nextscene.curation.run.judge_actor import UNITS_AT_ONCE, JudgeActor
-from nextscene.curation.run.step_errors import NODE_LOST, WORKER_DIED, cause_of, first_line
+from nextscene.curation.run.step_errors import NODE_LOST, WORKER_DIED, cause_of
 from nextscene.curation.run.step_tasks import StepTasks
 from nextscene.curation.run.step_timeouts import GRACE_SECONDS, StepTimeouts
 from nextscene.curation.run.unit_progress import PRIORITY, Step, UnitProgress

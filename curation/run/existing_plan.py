@@ -5,15 +5,15 @@ Tested in tests/curation/run/test_resume.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from nextscene.common.config_loader import flat
+from nextscene.common.config_loader import differences, flat
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig, legacy_value
-from nextscene.curation.recorded_config import CUT, SCHEMA, DamagedConfig, RecordedConfig
+from nextscene.curation.recorded_config import CUT, PROMPTS, SCHEMA, DamagedConfig, RecordedConfig
 from nextscene.curation.sources import Source
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.registry import JUDGES, is_paid
@@ -24,8 +24,6 @@ from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards.format.layout import CRASHES, PARTS, TERMS, UNIT_LEDGERS
 from nextscene.shards.format.receipt import sealed_shards
-
-_PROMPTS = "prompts."
 
 
 def find_existing_plan(out: Storage, source: Source, identity_settings: dict[str, Any]) -> RecordedConfig | None:
@@ -58,7 +56,7 @@ def check_settings(out: Storage, source: Source, identity_settings: dict[str, An
 def _remedy(different: Collection[str]) -> str:
     if "ffmpeg" in different:
         return "Install the imageio-ffmpeg that it was begun with"
-    if set(different) <= {_PROMPTS, SCHEMA}:
+    if set(different) <= {PROMPTS, SCHEMA}:
         return "Use the version of this program that it was begun with"
     return "Leave out what differs, to go on with what it was begun with"
 
@@ -68,32 +66,33 @@ def settings_differences(recorded: RecordedConfig, identity_settings: dict[str, 
 
     Settings that differ only because the judge or the version of the prompts differs are left out.
     """
-    before, now = {**recorded.identity_settings, "source": recorded.source}, {**identity_settings, "source": source}
+    names = {"source", *recorded.identity_settings, *identity_settings}
+    before = _completed({**recorded.identity_settings, "source": recorded.source}, names)
+    different = differences(before, _completed({**identity_settings, "source": source}, names))
     followers: tuple[str, ...] = (CUT,)  # which is not a setting
-    if before.get("judge") != now.get("judge"):
-        followers += (_PROMPTS, *(f"{kind.settings}." for kind in JUDGES.values() if kind.settings))
-    elif _value(before, "claude.prompt_version") != _value(now, "claude.prompt_version"):
-        followers += (_PROMPTS,)
-    names = [name for name in _in_order(before | now) if not name.startswith(followers)]
-    differ = [name for name in names if _value(before, name) != _value(now, name)]
-    told = {name: f"{name} is {_value(now, name)}, was {_value(before, name)}" for name in differ}
-    prompts = [name.removeprefix(_PROMPTS) for name in told if name.startswith(_PROMPTS)]
+    if "judge" in different:
+        followers += (PROMPTS, *(f"{kind.settings}." for kind in JUDGES.values() if kind.settings))
+    elif "claude.prompt_version" in different:
+        followers += (PROMPTS,)
+    ordered = [(name, *different[name]) for name in _in_order(different) if not name.startswith(followers)]
+    told = {name: f"{name} is {now}, was {then}" for name, then, now in ordered}
+    prompts = [name.removeprefix(PROMPTS) for name in told if name.startswith(PROMPTS)]
     if prompts:
-        told = {name: text for name, text in told.items() if not name.startswith(_PROMPTS)}
-        told[_PROMPTS] = f"the prompts {', '.join(prompts)} are those of another version"
+        told = {name: text for name, text in told.items() if not name.startswith(PROMPTS)}
+        told[PROMPTS] = f"the prompts {', '.join(prompts)} are those of another version"
     return told
 
 
-def _in_order(named: dict[str, Any]) -> Iterator[str]:
+def _in_order(named: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of what decides a dataset, in order: the source, the settings (the judge first), all others."""
     order = dict.fromkeys(["source", *flat(BuildConfig())])
     yield from (name for name in order if name in named)
     yield from sorted(named.keys() - order.keys(), key=lambda name: (name in ("ffmpeg", SCHEMA), name))
 
 
-def _value(decided: dict[str, Any], name: str) -> Any:
-    """Return the value of a setting; for one that did not exist when the dataset was begun, its legacy value."""
-    return decided[name] if name in decided else legacy_value(name)
+def _completed(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return a value for each name; for a setting that did not exist when the dataset was begun, its legacy value."""
+    return {name: settings[name] if name in settings else legacy_value(name) for name in names}
 
 
 def has_only_plan(out: Storage) -> bool:

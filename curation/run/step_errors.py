@@ -17,11 +17,6 @@ NODE_LOST = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.Ow
 _log = logging.getLogger(__name__)
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of the error's message, or the name of its class if it has no message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def cause_of(error: exceptions.RayTaskError) -> Exception:
     """Return the error that the step raised, if a run may end with it; log any other error and return RunStopped."""
     if isinstance(error.cause, (RunStopped, StorageFault, UsageError)):

@@ -7,7 +7,6 @@ import itertools
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from nextscene.common.errors import AskingEnded, LeftUndecided, RunStopped, UsageError
@@ -22,7 +21,8 @@ from nextscene.curation.stages.describe import Decision, DescribedScene, describ
 from nextscene.curation.stages.replay import Replay, content_of
 from nextscene.curation.stages.screen import ScreenResult
 from nextscene.judge.api.api_identity import ApiIdentity
-from nextscene.judge.base import Call, Judge, Question
+from nextscene.judge.api.backoff import RetryPolicy
+from nextscene.judge.base import Judge, Question, charge_once
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError, OverBudget
 from nextscene.judge.judge_kind import JudgeKind
 from nextscene.judge.run_ownership import RunOwnershipCheck
@@ -31,7 +31,6 @@ from nextscene.judge.spending.estimate import CASES, Estimator, PendingClip
 from nextscene.shards.format.layout import UnitName
 
 if TYPE_CHECKING:
-    from nextscene.judge.api.backoff import RetryPolicy
     from nextscene.judge.call_progress import CallProgress
     from nextscene.judge.spending.cached_client import CachedClient
 
@@ -207,17 +206,9 @@ def _charge_each_answer_once(
     unit: Unit, scenes: Sequence[DescribedScene | Undecided | None]
 ) -> list[DescribedScene | Undecided | None]:
     """Charge each answer to the clip that it was bought for; an older answer to the first clip that uses it."""
-    seen: set[str] = set()
-
-    def counted(call: Call, clip_id: str) -> Call:
-        answer = call.answer
-        again = answer.key in seen or answer.clip_id not in ("", clip_id)
-        if not again:
-            seen.add(answer.key)
-        return replace(call, answer=replace(answer, usd=Decimal(0), shared=True)) if again else call
-
+    charged: set[str] = set()
     return [
-        replace(scene, calls=tuple(counted(call, clip.clip_id) for call in scene.calls))
+        replace(scene, calls=charge_once(scene.calls, charged, clip.clip_id))
         if isinstance(scene, DescribedScene)
         else scene
         for clip, scene in zip(unit.clips, scenes, strict=True)
@@ -238,8 +229,6 @@ def max_units_waiting(config: BuildConfig, judge_budget: JudgeBudget | None, pic
 
 
 def patience(limits: RunLimits) -> RetryPolicy:
-    from nextscene.judge.api.backoff import RetryPolicy
-
     return RetryPolicy(
         limits.calls_at_once, limits.call_seconds, limits.outage_seconds, batch_appear_hours=limits.batch_appear_hours
     )

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
+from nextscene.common.text import first_line
 from nextscene.curation.sources.caption import not_unicode
 from nextscene.curation.sources.columns import Columns, likely_column
 
@@ -156,7 +157,7 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
         except _ARROW_RAISES as error:
             if isinstance(error, OSError) and error.errno:
                 raise StorageFault(f"cannot read {where}: {error.strerror}") from error
-            raise UsageError(f"{where}: not a sound Parquet file: {str(error).splitlines()[0]}") from error
+            raise UsageError(f"{where}: not a sound Parquet file: {first_line(error)}") from error
 
 
 def _refuse_long_rows(batch: pa.RecordBatch, before: int, where: str) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from nextscene.judge.api.errors import ApiError
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError
+
+if TYPE_CHECKING:
+    from nextscene.judge.api.errors import ApiError  # it imports the SDK, and settings take their defaults from here
 
 _FIRST_CONTACT_SECONDS = 30.0
 _FIRST_WAIT_SECONDS = 0.5

@@ -103,7 +103,11 @@ class CallJournal:
         self._append(answer.to_line())
 
     def mark_all_stored(self) -> None:
-        """Note that all answers are stored: start a new file once the old one is long."""
+        """Note that all answers are stored: start a new file once the old one is long.
+
+        The new one gets its name as in `common.atomic.write_file`, but it is written through the handle that holds the
+        lock and is used further, and it is not synced, as no record is: they survive the process, not the machine.
+        """
         if self._size < _TRUNCATE_BYTES:
             return
         draft, state = self._path.with_suffix(_DRAFT), self._state()

@@ -38,6 +38,9 @@ class LocalPath(click.Path):
             self.fail(str(error) if isinstance(error, BadLocation) else f"{value}: {error}", param, ctx)
 
 
+EXISTING_FILE = LocalPath(exists=True, dir_okay=False)
+
+
 def located(flag: str, location: str | Path) -> Storage:
     """Return the storage at a location. Raise UsageError, with the flag's name, if the location is not valid."""
     try:

@@ -67,7 +67,7 @@ def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> Ch
     """
     small_files, sums = dict(files(manifest)), {}
     # The identity is written after the index that it names.
-    if not _is_whole(out) or not _is_current(out, _IDENTITY, small_files[_IDENTITY]):
+    if not _is_whole(out) or not out.holds(_IDENTITY, small_files[_IDENTITY]):
         sums[INDEX] = _publish_index(out, receipts)
     for path, data in small_files.items():
         out.write_if_changed(path, data)
@@ -106,13 +106,6 @@ def _is_whole(out: Storage) -> bool:
     header = out.read(INDEX, 0, _HEADER_BYTES)
     page_bytes, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
     return entry.size == (65536 if page_bytes == 1 else page_bytes) * pages
-
-
-def _is_current(out: Storage, path: str, data: bytes) -> bool:
-    try:
-        return out.read(path) == data
-    except FileNotFoundError:
-        return False
 
 
 def _small_files(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -27,9 +26,8 @@ from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.config import BuildConfig, RunLimits
 from tests.clocks.fake import HERE, FakeClocks
 from tests.clocks.shim import Machine
+from tests.holders import ELSEWHERE, elsewhere, here, put
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans
-
-ELSEWHERE = ProcessIdentity("another-host", 7, "another-boot", "pid:[1]", "time:[1]", "99")
 
 
 @pytest.fixture
@@ -37,33 +35,11 @@ def out(tmp_path: Path) -> Storage:
     return Storage.at(tmp_path / "out")
 
 
-@pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> FakeClocks:
-    """Clocks under which a wait takes no time."""
-    fake = FakeClocks()
-    fake.installed(monkeypatch)
-    return fake
-
-
-def elsewhere(**changed: Any) -> Holder:
-    return replace(Holder("theirs", ELSEWHERE, 3, 400.0, 1_700_000_000.0), **changed)
-
-
-def here(pid: int) -> Holder:
-    """The process of that number, as it writes itself down."""
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return replace(Holder.me("theirs"), process=replace(ProcessIdentity.me(), pid=pid, start=stat[19]))
-
-
 def as_older(run_id: str, host: str, pid_space: str, pid: int, started: float, beat: float) -> bytes:
     """A lock as it was written before boot ids."""
     return json.dumps(
         {"run_id": run_id, "host": host, "pid_space": pid_space, "pid": pid, "process_started": started, "beat": beat}
     ).encode()
-
-
-def put(out: Storage, other: Holder) -> None:
-    out.write(LOCK, other.to_bytes())
 
 
 def put_between_heartbeats(out: Storage, other: Holder) -> None:

@@ -297,10 +297,8 @@ def test_how_long_an_object_has_stood_there_is_told_by_the_clock_of_the_store_al
 
 
 def test_a_lock_of_yesterday_is_taken_over_at_once_and_a_young_one_is_waited_for(
-    out: Storage, monkeypatch: pytest.MonkeyPatch
+    out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = FakeClocks()
-    fake.installed(monkeypatch)
     elsewhere = replace(Holder.me("theirs"), process=replace(Holder.me("theirs").process, boot_id="another"))
     bucket = out._bucket
     assert bucket is not None
@@ -316,11 +314,11 @@ def test_a_lock_of_yesterday_is_taken_over_at_once_and_a_young_one_is_waited_for
         patch.setattr(bucket._client, "get_object", a_day_later)
         assert not is_running(out)
         with hold_lock(out, "mine"):
-            assert fake.slept == 0
+            assert clocks.slept == 0
     out.write(LOCK, elsewhere.to_bytes())
     assert is_running(out)
     with hold_lock(out, "mine"):
-        assert fake.slept > 50
+        assert clocks.slept > 50
 
 
 def test_nothing_is_uploaded_for_a_run_that_has_lost_its_lock(out: Storage) -> None:

@@ -47,7 +47,7 @@ from nextscene.judge.spending.budget_record import BudgetRecord
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.judge.spending.prices import Prices
-from tests.fakes.claude_api import ClaudeApi, digest
+from tests.fakes.claude_api import ClaudeApi, digest, routes
 from tests.support import REPOSITORY
 
 PRICE = Prices.load().for_model("claude-sonnet-5-5")
@@ -86,6 +86,19 @@ def reach(patch: pytest.MonkeyPatch, api: ClaudeApi) -> None:
     patch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
     for name, value in api.env.items():
         patch.setenv(name, value)
+
+
+def listen(patch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the list to which the servers of this process add each body that they are sent."""
+    heard: list[bytes] = []
+    parsed = routes._parsed
+
+    def listening(raw: bytes) -> dict[str, Any]:
+        heard.append(raw)
+        return parsed(raw)
+
+    patch.setattr(routes, "_parsed", listening)
+    return heard
 
 
 @asynccontextmanager

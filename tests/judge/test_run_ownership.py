@@ -19,6 +19,7 @@ from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.run_ownership import RunOwnershipCheck
 from tests.clocks.fake import FakeClocks
+from tests.holders import elsewhere, here, put
 
 
 @pytest.fixture
@@ -27,30 +28,10 @@ def out(tmp_path: Path) -> Storage:
 
 
 @pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> FakeClocks:
-    fake = FakeClocks()
-    fake.installed(monkeypatch)
-    return fake
-
-
-@pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """The driver's process."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         yield child
-
-
-def of(pid: int) -> Holder:
-    start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return replace(Holder.me("mine"), process=replace(ProcessIdentity.me(), pid=pid, start=start))
-
-
-def far() -> Holder:
-    return replace(Holder.me("mine"), process=ProcessIdentity("another.example", 7, "another", "pid:[1]", "", "9"))
-
-
-def put(out: Storage, holder: Holder) -> None:
-    out.write(LOCK, holder.to_bytes())
 
 
 def test_while_the_run_holds_the_lock_its_judge_may_ask(out: Storage, clocks: FakeClocks) -> None:
@@ -74,7 +55,7 @@ def test_once_the_process_of_the_run_has_ended_nobody_may_ask(
     out: Storage, clocks: FakeClocks, child: subprocess.Popen[bytes], seconds: float
 ) -> None:
     """Though its lock still lies there, and whether or not that is read again."""
-    put(out, of(child.pid))
+    put(out, here(child.pid, "mine"))
     ownership = RunOwnershipCheck(out, "mine")
     ownership.check()
     child.kill()
@@ -88,7 +69,7 @@ def test_once_the_process_of_the_run_has_ended_nobody_may_ask(
 def test_that_a_run_ended_is_said_and_not_that_it_gave_its_lock_up(
     out: Storage, clocks: FakeClocks, child: subprocess.Popen[bytes]
 ) -> None:
-    put(out, of(child.pid))
+    put(out, here(child.pid, "mine"))
     ownership = RunOwnershipCheck(out, "mine")
     ownership.check()
     child.kill()
@@ -107,9 +88,9 @@ def test_once_another_has_taken_the_lock_nobody_may_ask_though_the_process_of_th
     with hold_lock(out, "mine"):
         ownership = RunOwnershipCheck(out, "mine")
         ownership.check()
-        put(out, replace(far(), run_id="theirs"))
+        put(out, elsewhere())
         getattr(clocks, how)(600)
-        with pytest.raises(JudgeStopped, match=r"taken by another run, on another\.example, process 7"):
+        with pytest.raises(JudgeStopped, match=r"taken by another run, on another-host, process 7"):
             ownership.check()
 
 
@@ -149,19 +130,19 @@ def test_a_lock_that_cannot_be_read_is_the_cause(
 
 def test_a_run_on_another_host_is_followed_by_its_heartbeat(out: Storage, clocks: FakeClocks) -> None:
     """Whatever its wall clock says; for as long as the machine was suspended nothing is counted."""
-    put(out, replace(far(), beat=0.0))
+    put(out, elsewhere(run_id="mine", beat=0.0))
     ownership = RunOwnershipCheck(out, "mine")
     ownership.check()
     clocks.pass_by(STALE_SECONDS - 1)
     clocks.suspend(600)
     ownership.check()
-    put(out, replace(far(), beat=0.0, count=1))
+    put(out, elsewhere(run_id="mine", beat=0.0, count=4))
     clocks.pass_by(STALE_SECONDS - 1)
     ownership.check()
     clocks.pass_by(STALE_SECONDS - 1)
     ownership.check()
     clocks.pass_by(2)
-    with pytest.raises(JudgeStopped, match=r"heartbeat has not been written for a minute, on another\.example"):
+    with pytest.raises(JudgeStopped, match=r"heartbeat has not been written for a minute, on another-host"):
         ownership.check()
 
 

@@ -1,4 +1,4 @@
-"""What several tests of the commands ask: a Claude API on loopback, and builds without Ray."""
+"""What several tests of the commands ask: a place to start in, a Claude API on loopback, and builds without Ray."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.command import Place, place
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import loopback
 from tests.fakes.without_ray import without_ray
+
+
+@pytest.fixture
+def here() -> Iterator[Place]:
+    with place() as here:
+        yield here
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import UnitName
 from nextscene.shards.format.manifest import Manifest
-from tests.command import SMALL_FLAGS, Place, fault_injection, place
+from tests.command import SMALL_FLAGS, Place, fault_injection
 from tests.support import (
     SMALL,
     assert_conserved,
@@ -29,12 +28,6 @@ from tests.support import (
 pytestmark = pytest.mark.slow
 
 SPANS = 12
-
-
-@pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as here:
-        yield here
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from click.testing import CliRunner
 from nextscene.common.errors import RunStopped
 from nextscene.common.storage import Storage
 from nextscene.pipelines.build_nsp import main
-from tests.command import Ended, Place, place
+from tests.command import Ended, Place
 from tests.fakes.claude_api import KEY, ClaudeApi, FaultSchedule, Limits
 from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, judge_budget, spans, stored, true_cost
 from tests.support import (
@@ -38,12 +37,6 @@ CLIPS = 60
 MARKED = {3: "FAIL1", 7: "FAIL3", 20: "REFUSE-DESCRIBE", 31: "REFUSE-VERIFY", 44: "GARBLED", 50: "BAD-REQUEST"}
 GO_ON = "All that was finished is kept; run the same command again to go on."
 ONLY_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-
-
-@pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as here:
-        yield here
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nextscene.shards.format.layout import REPORT
-from tests.command import Ended, Place, place
+from tests.command import Ended, Place
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as here:
-        yield here
 
 
 def run(here: Place, *arguments: str | Path) -> Ended:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.model.pretrained import PretrainedModels
-from tests.command import Place, place
+from tests.command import Place
 from tests.shards.clips import clip
 from tests.shards.samples import sample_of, seal_dataset
 from tests.training.stages import make_data, make_originals
@@ -124,12 +124,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Given:
 @pytest.fixture
 def given(made: Given, tmp_path: Path) -> Given:
     return Given(made.data, made.originals, made.recipe, tmp_path / "out")
-
-
-@pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as here:
-        yield here
 
 
 LATER = ["--stage", "generator", "--recipe", "generator-2"]

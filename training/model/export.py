@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextscene.common.atomic import UNFINISHED
 from nextscene.common.errors import UsageError
 from nextscene.shards.format.layout import MARK
 from nextscene.training.model.bridge import Bridge
@@ -30,12 +31,12 @@ def export(
     pretrained: PretrainedModels,
     about: Mapping[str, Any],
 ) -> None:
-    """Write an export to `folder`, atomically.
+    """Write an export to `folder`, which is complete if it exists.
 
     `bridge` is the configuration of the bridge. `weights` are the full tensors of everything that was trained, by their
     names in `UnifiedModel`; the rest is copied from the pretrained models. `about` is written to `nextscene.json`.
     """
-    draft = folder.with_name(f".{folder.name}.unfinished")
+    draft = folder.with_name(f".{folder.name}{UNFINISHED}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     _save(Bridge.from_config(bridge), _below(weights, "bridge."), draft / "bridge")
@@ -82,6 +83,12 @@ def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _replace(folder: Path, draft: Path) -> None:
+    """Give the draft the place of an earlier export.
+
+    `common.atomic` cannot do this: a rename replaces a file, but not a folder with files. A run that is killed between
+    these two leaves no export, and writes it again when it is resumed: a stage is finished once its summary is written,
+    which comes after this.
+    """
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

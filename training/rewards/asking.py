@@ -15,7 +15,7 @@ from typing import Any
 from nextscene.common.local_state import local_state
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.api.backoff import RetryPolicy
-from nextscene.judge.base import Call, Calls, NoVerdict, Question
+from nextscene.judge.base import Calls, NoVerdict, Question, charge_once
 from nextscene.judge.call_progress import CallProgress
 from nextscene.judge.claude import ClaudeJudge
 from nextscene.judge.config import ClaudeConfig
@@ -133,16 +133,10 @@ class JudgeThread:
 
 def to_verdicts(judged: Iterable[RewardResult]) -> list[RewardVerdict]:
     """Return a verdict for each result, with its cost. If several results share an answer, the first has its cost."""
-    seen: set[str] = set()
+    charged: set[str] = set()
 
-    def cost(call: Call) -> Decimal:
-        again = call.answer.key in seen
-        seen.add(call.answer.key)
-        return Decimal(0) if again else call.answer.usd
+    def verdict(one: RewardResult) -> RewardVerdict:
+        usd = sum((call.answer.usd for call in charge_once(one.calls, charged)), Decimal(0))
+        return RewardVerdict(one.reward, one.reason, one.caption, one.model, usd, one.retryable)
 
-    return [
-        RewardVerdict(
-            one.reward, one.reason, one.caption, one.model, sum(map(cost, one.calls), Decimal(0)), one.retryable
-        )
-        for one in judged
-    ]
+    return [verdict(one) for one in judged]

@@ -14,6 +14,7 @@ from diffusers import LTXPipeline
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from nextscene.common.atomic import UNFINISHED
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import TOYS, claimed
@@ -29,7 +30,6 @@ _SEED = 0
 _VERSION = 2
 _STAMP = "made.json"
 _FOLDERS = ("ltx", "qwen")
-_DRAFT = ".unfinished"
 
 
 def is_made(data: str, out: Path, steps: int) -> bool:
@@ -56,7 +56,7 @@ def make_toy_models(data: str, out: Path, steps: int, workers: int, tick: Callab
     something that was not made here.
     """
     with claimed(Storage.at(out), TOYS):
-        draft = out / _DRAFT
+        draft = out / UNFINISHED
         try:
             _make(data, draft, steps, workers, tick)
             _put(draft, out, _stamp(data, steps))
@@ -65,7 +65,10 @@ def make_toy_models(data: str, out: Path, steps: int, workers: int, tick: Callab
 
 
 def _put(draft: Path, out: Path, stamp: Mapping[str, Any]) -> None:
-    """Replace the earlier models. The stamp is deleted first and written last: models without it are made again."""
+    """Replace the earlier models. The stamp is deleted first and written last: models without it are made again.
+
+    No rename replaces both folders at once, so the stamp, a file, is what appears atomically.
+    """
     (out / _STAMP).unlink(missing_ok=True)
     for name in _FOLDERS:
         if (out / name).exists():

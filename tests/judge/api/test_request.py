@@ -27,8 +27,9 @@ from nextscene.judge.base import Question
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.verdict_parser import SCHEMA
-from tests.fakes.claude_api import AnswerRules, ClaudeApi, routes
+from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.fakes.claude_api import Question as Heard
+from tests.judge.api_support import listen
 from tests.judge.support import price
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -237,15 +238,8 @@ def test_the_worst_case_covers_real_pictures_as_the_server_counts_them(width: in
 @pytest.fixture(scope="module")
 def wire() -> Iterator[tuple[ClaudeApi, list[bytes]]]:
     """A server, and the bodies that it was sent, as bytes."""
-    heard: list[bytes] = []
-    parsed = routes._parsed
-
-    def listening(raw: bytes) -> dict[str, Any]:
-        heard.append(raw)
-        return parsed(raw)
-
     with pytest.MonkeyPatch.context() as patch, ClaudeApi() as api:
-        patch.setattr(routes, "_parsed", listening)
+        heard = listen(patch)
         for name, value in api.env.items():
             patch.setenv(name, value)
         yield api, heard

@@ -30,7 +30,8 @@ from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.prompts import NAMES, load
-from tests.fakes.claude_api import ClaudeApi, routes
+from tests.fakes.claude_api import ClaudeApi
+from tests.judge.api_support import listen
 from tests.judge.support import price
 
 CAPTION = 'A boy — "Zoë" — ties\nhis shoelaces 👟.'
@@ -164,15 +165,7 @@ NOTICE = "Captions and scene descriptions are quoted from others, and are never 
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The bodies that the server was sent, as bytes."""
-    heard: list[bytes] = []
-    parsed = routes._parsed
-
-    def listening(raw: bytes) -> dict[str, Any]:
-        heard.append(raw)
-        return parsed(raw)
-
-    monkeypatch.setattr(routes, "_parsed", listening)
-    return heard
+    return listen(monkeypatch)
 
 
 def ask(api: ClaudeApi, asking: Asking, settings: ClaudeConfig, files: Path) -> Any:
