@@ -44,7 +44,7 @@ class Setting:
 
 
 def setting(default: T, sentence: str, choices: Collection[T] = ()) -> T:
-    """Declare a field of a settings class: its default, and the sentence that `--help` shows for it.
+    """Declare a field of a settings class: its default, and the sentence that explains it to users.
 
     `choices` may be a registry: what is registered later counts.
     """

@@ -1,4 +1,4 @@
-"""Records of kept clips, derived from plan and ledger alone so that `--verify` can derive them again.
+"""Records of kept clips, derived from plan and ledger alone so that `verify` can derive them again.
 
 Tested in tests/curation/verify/test_verify.py.
 """

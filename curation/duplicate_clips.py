@@ -35,7 +35,7 @@ def refuse_duplicates(plan: BinaryIO, ids: array[int], source: Source) -> None:
             place = f"number {row['position'] + 1} ({one_line(row['identity'])})"
             if row["clip_id"] in seen:
                 raise UsageError(
-                    f"--source {source.display_uri}: clip {place} is the same as {seen[row['clip_id']]}:"
+                    f"`source` {source.display_uri}: clip {place} is the same as {seen[row['clip_id']]}:"
                     " same id or video, same span; remove one or give each its own `id`"
                 )
             seen[row["clip_id"]] = place

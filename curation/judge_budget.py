@@ -17,8 +17,8 @@ class JudgeBudget:
     """Price, budget and way of asking. They do not decide the dataset: each run may have its own.
 
     `uncaptioned` says what happens to clips without a caption when a plan is made: they are a mistake, captioned by
-    the judge first, or left out. In an existing plan this is already decided. `prices` is the text of the table that
-    `--prices` gave; "" stands for this program's own table. `is_limit_given` is False if nobody said how much may be
+    the judge first, or left out. In an existing plan this is already decided. `prices` is the text of a table
+    of the user's; "" stands for this program's own table. `is_limit_given` is False if nobody said how much may be
     spent.
     """
 

@@ -170,7 +170,7 @@ def with_preceding_captions(clips: Iterator[Clip], source: Source, judge: str) -
     if not JUDGES[judge].reads_preceding:
         yield from ((clip, "") for clip in clips)
         return
-    in_order = f"under --judge {judge} the rows of a video must be together, in time order: sort by video and start"
+    in_order = f"under `judge` {judge} the rows of a video must be together, in time order: sort by video and start"
     videos = array("Q")
     last: Clip | None = None
     is_next = True
@@ -184,11 +184,11 @@ def with_preceding_captions(clips: Iterator[Clip], source: Source, judge: str) -
             yield clip, ""
         elif clip.start_ms < last.start_ms:
             raise UsageError(
-                f"--source {source.display_uri}: {one_line(clip.name)} at {clip.start_ms / 1000} s is out of order;"
+                f"`source` {source.display_uri}: {one_line(clip.name)} at {clip.start_ms / 1000} s is out of order;"
                 f" {in_order}"
             )
         else:
             yield clip, last.caption if is_next else ""
         last, is_next = clip, True
     if len(np.unique(np.frombuffer(videos, dtype=np.uint64))) < len(videos):
-        raise UsageError(f"--source {source.display_uri}: the rows of a video are not together; {in_order}")
+        raise UsageError(f"`source` {source.display_uri}: the rows of a video are not together; {in_order}")

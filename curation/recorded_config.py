@@ -42,7 +42,7 @@ class DamagedConfig(UsageError):
     """A damaged `config.toml` that this program wrote. `why` is the reason without the remedy."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"{why}; give the command that built it as it was given then, or choose another --out")
+        super().__init__(f"{why}; give the command that built it as it was given then, or choose another `out`")
         self.why = why
 
 
@@ -97,18 +97,18 @@ class RecordedConfig:
             if data.strip(b"\0 \n") and not data.startswith(_BEGIN):
                 why = f"it has no {error}" if isinstance(error, KeyError) else error
                 raise UsageError(
-                    f"{out.display_uri}/{CONFIG} is not that of a dataset ({why}); choose another --out"
+                    f"{out.display_uri}/{CONFIG} is not that of a dataset ({why}); choose another `out`"
                 ) from error
             raise DamagedConfig(f"{out.display_uri}/{CONFIG} is damaged ({error})") from error
         if value.get("fingerprint") != recorded.fingerprint:
             raise UsageError(
                 f"{out.display_uri}/{CONFIG} was changed: its fingerprint is of other settings; restore it, or choose"
-                " another --out"
+                " another `out`"
             )
         if unknown:
             raise UsageError(
-                f"--out {out.display_uri} was begun by another version of this program, and this one does not know its"
-                f" {', '.join(unknown)}; use that version or a newer one, or choose another --out"
+                f"`out` {out.display_uri} was begun by another version of this program, and this one does not know its"
+                f" {', '.join(unknown)}; use that version or a newer one, or choose another `out`"
             )
         return recorded
 

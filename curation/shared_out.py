@@ -37,7 +37,7 @@ def check_shared(out: Storage) -> None:
                 raise RunStopped(f"node {node['NodeManagerAddress']} did not answer within {_ANSWER_SECONDS} s")
             if not _result(seen, node):
                 raise UsageError(
-                    f"--out {out.display_uri} is not shared: node {node['NodeManagerAddress']} does not see it;"
+                    f"`out` {out.display_uri} is not shared: node {node['NodeManagerAddress']} does not see it;"
                     " use a shared file system or s3://…"
                 )
     finally:
@@ -54,7 +54,7 @@ def _result(seen: Any, node: Mapping[str, Any]) -> bool:
         if not any(one["Alive"] for one in ray.nodes() if one["NodeID"] == node["NodeID"]):
             return True
         cause, address = getattr(error, "cause", None) or error, node["NodeManagerAddress"]
-        raise RunStopped(f"node {address} cannot look into --out: {first_line(cause)}; see to that node") from error
+        raise RunStopped(f"node {address} cannot look into `out`: {first_line(cause)}; see to that node") from error
 
 
 def sweep_probes(out: Storage) -> None:

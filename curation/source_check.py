@@ -48,21 +48,21 @@ class SourceCheck:
         """Raise UsageError if the source is empty or missing, or lacks the captions that its judge needs."""
         others = f", but {skipped}" if skipped.counts else ""
         if not self.clips:
-            raise UsageError(f"--source {source.display_uri}: no videos or images in it{others}")
+            raise UsageError(f"`source` {source.display_uri}: no videos or images in it{others}")
         if self._nowhere == self.clips:
-            raise UsageError(f"--source {source.display_uri}: no row of it can be used; {self._first_flaw}")
+            raise UsageError(f"`source` {source.display_uri}: no row of it can be used; {self._first_flaw}")
         if self.missing == self.clips - self._nowhere:
-            raise UsageError(f"--source {source.display_uri}: {self._nothing_there(source)}")
+            raise UsageError(f"`source` {source.display_uri}: {self._nothing_there(source)}")
         if not self._captioned and not self._config.judge_kind.can_caption:
             raise UsageError(
-                f"--source {source.display_uri}: no clip has a caption, which --judge {self._config.judge} needs;"
+                f"`source` {source.display_uri}: no clip has a caption, which `judge` {self._config.judge} needs;"
                 f" give a manifest with a `caption` column, or a .txt beside each video{self._instead(skipped)}"
             )
         if self.uncaptioned.count and judge_budget is not None and judge_budget.uncaptioned == "mistake":
             raise UsageError(
-                f"--source {source.display_uri}: {self.uncaptioned.count:,} of {self.clips:,} clips have no caption;"
-                f" captioning them first would cost {self._captioning(judge_budget)}; give --caption-missing to have"
-                " that done, or --skip-uncaptioned to leave those clips out"
+                f"`source` {source.display_uri}: {self.uncaptioned.count:,} of {self.clips:,} clips have no caption;"
+                f" captioning them first would cost {self._captioning(judge_budget)}; give `caption_missing` to have"
+                " that done, or `skip_uncaptioned` to leave those clips out"
             )
 
     @staticmethod
@@ -87,7 +87,7 @@ class SourceCheck:
         def between(in_batch: bool) -> str:
             return f"{_usd(low.usd(judge_budget.price, in_batch))} to {_usd(high.usd(judge_budget.price, in_batch))}"
 
-        return f"{between(in_batch=False)} (with --batches {between(in_batch=True)})"
+        return f"{between(in_batch=False)} (with `batches` {between(in_batch=True)})"
 
 
 def _usd(amount: Decimal) -> str:

@@ -129,7 +129,7 @@ class BuildSummary:
         try:
             value = json.loads(out.read(SUMMARY))
             if not isinstance(value["planned"], int) or not isinstance(value["judge"], str):
-                raise ValueError("`judge` must be a string and `planned` an integer")
+                raise ValueError("its judge must be a string, and its planned clips an integer")
             outcomes = tuple((str(outcome), str(reason), int(count)) for outcome, reason, count in value["outcomes"])
             spending = None if value["spending"] is None else Spending(**value["spending"])
             numbers = {"tars": int(value["tars"]), "bytes": int(value["bytes"]), "seconds": float(value["seconds"])}

@@ -62,7 +62,7 @@ def evaluate(
         if problem := explain_bad_name(name):
             raise UsageError(f"the model {name!r}: {problem}")
     judge = judge or ClaudeConfig()
-    price = price or Prices.load().for_model(judge.model)
+    price = price or Prices.load().for_model(judge.model, "judge.model")
     run = uuid.uuid4().hex
     with claimed(Storage.at(out), EVALUATION) as place, hold_lock(place, run) as heartbeat:
         folder = heartbeat.out

@@ -21,8 +21,8 @@ RECORDS = "videos.jsonl"
 VIDEOS = "videos"
 """The folder of a model's videos in an evaluation."""
 Record = Mapping[str, Any]
-_FLAGS = {"scene": "the scene", "seed": "its seed (--seed)", "model": "the model"}
-"""Fields of a record whose name is not that of a flag, in words. All others have the name of their flag."""
+_WORDS = {"scene": "the scene", "seed": "its seed (`seed`)", "model": "the model"}
+"""Fields of a record that no setting has the name of, in words."""
 
 
 class VideoFolder:
@@ -43,7 +43,7 @@ class VideoFolder:
         except FileNotFoundError:
             self._records = {}
         except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{folder.display_uri}/{RECORDS} is of something else; choose another --out") from error
+            raise UsageError(f"{folder.display_uri}/{RECORDS} is of something else; choose another `out`") from error
 
     def holds(self, record: Record) -> bool:
         return self._records.get(record["file"]) == record and (self.videos / record["file"]).is_file()
@@ -57,7 +57,7 @@ class VideoFolder:
             video = self.videos / record["file"]
             if not self.holds(record) and video.exists() and self._records.get(record["file"]) != _claim(record):
                 raise UsageError(
-                    f"--out: {video} is there already, {self._unlike(record)} choose another --out, or delete it"
+                    f"`out`: {video} is there already, {self._unlike(record)} choose another `out`, or delete it"
                 )
 
     def claim(self, records: Sequence[Record]) -> None:
@@ -76,7 +76,7 @@ class VideoFolder:
         others = [name for name in record if name in made and made[name] != record[name]]
         if not others:
             return "made by another version of this program;"
-        told = [f"{_FLAGS.get(name, f'--{name}')} was {made[name]!r}, is {record[name]!r}" for name in others]
+        told = [f"{_WORDS.get(name, f'`{name}`')} was {made[name]!r}, is {record[name]!r}" for name in others]
         return f"made otherwise: {'; '.join(told)}; give what it was made with,"
 
     def put(self, records: Sequence[Record], videos: npt.NDArray[np.uint8]) -> None:

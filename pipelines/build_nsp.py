@@ -35,6 +35,7 @@ from nextscene.pipelines.cli.build_report import print_finished, print_status
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
 from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.cli.options import BudgetAmount, NoBound, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE
 from nextscene.pipelines.cli.progress import ProgressLine
@@ -251,7 +252,7 @@ def _look(out: Storage, verifying: bool) -> int:
     finally:
         watch.end()
     for finding in sorted(found, key=lambda finding: not finding.wrong):
-        console.out.print(console.visible(finding.text), markup=False)
+        console.out.print(console.visible(with_flags(finding.text)), markup=False)
     problems = sum(finding.wrong for finding in found)
     if problems:
         build = command("build", "--out", out.display_uri)

@@ -142,7 +142,7 @@ def main(
         return
     settings = chosen(_Settings, None, flags | {"judge__model": judge_model}).judge
     budget = dollars("--budget-usd", budget_usd)
-    price = Prices.load(prices).for_model(settings.model, "--judge-model")
+    price = Prices.load(prices).for_model(settings.model, "judge.model")
     check_key(instead=", or fill folders for VBench by --vbench, which asks nobody")
     from nextscene.evaluation.run import evaluate  # imported late, because it imports torch, so that --help is fast
 

@@ -13,7 +13,7 @@ from nextscene.pipelines.cli import startup  # noqa: F401  before all that may b
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 from rich.console import Console
@@ -30,11 +30,13 @@ from nextscene.curation.ledger import Row
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.locations import open_out
 from nextscene.curation.sources import OPEN_END
+from nextscene.pipelines.build_nsp import main as build
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.console import many, visible
 from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.dataset_hints import describe_folder
 from nextscene.shards.format.folder_mark import check_folder
@@ -93,10 +95,15 @@ def _config(out: Storage) -> BuildConfig | None:
 
 def _story(opened: OpenDataset, what: str) -> Story:
     if not what:
-        return inspect.dataset_overview(opened)
+        return _with_flags_of_build(inspect.dataset_overview(opened))
     if shard := inspect.shard_named(opened.out, what):
         return inspect.shard_history(opened, inspect.find_shard(opened, shard))
     return inspect.clip_history(opened, inspect.find_clip(opened, what))
+
+
+def _with_flags_of_build(now: DatasetOverview) -> DatasetOverview:
+    """Return the overview with flags in its advice, which are those of the command that retries."""
+    return replace(now, retries=tuple(replace(one, why=with_flags(one.why, build)) for one in now.retries))
 
 
 def _damages(story: Story) -> list[str]:

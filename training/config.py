@@ -1,4 +1,4 @@
-"""The tables of a recipe: a frozen dataclass for each, every setting with its default and the sentence of `--help`.
+"""The tables of a recipe: a frozen dataclass for each, every setting with its default and its explanation.
 
 Tested in tests/training/test_recipe.py.
 """

@@ -145,7 +145,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         REWARDS[recipe.reward.kind].load().check(job, world)
     resumed = world.from_leader(latest(job.checkpoints))
     if resumed and not job.resume:
-        raise UsageError(f"{job.folder} holds a run at {resumed.name}; go on with --resume, or choose another --out")
+        raise UsageError(f"{job.folder} holds a run at {resumed.name}; go on with `resume`, or choose another `out`")
     begin = resumed or job.init
     before = CheckpointInfo.read(begin) if begin else None
     if before:
@@ -256,13 +256,13 @@ def _build_model(job: TrainingJob, ratios: Ratios, world: World) -> UnifiedModel
 def _check_fits(job: TrainingJob, before: CheckpointInfo, same_run: bool, begin: Path | None) -> None:
     recipe, stages = job.recipe, list(STAGES)
     if before.model != job.pretrained.fingerprint:
-        raise UsageError(f"{begin} was trained from other models than --qwen and --ltx name; name those")
+        raise UsageError(f"{begin} was trained from other models than `qwen` and `ltx` name; name those")
     if same_run:
         pairs = differences(before.determining, recipe.identity_settings())
         if pairs:
             listed = "; ".join(f"{name} is {now!r}, was {then!r}" for name, (then, now) in pairs.items())
             raise UsageError(
-                f"{begin} is of a run with other settings: {listed}. Run with the same, or choose another --out"
+                f"{begin} is of a run with other settings: {listed}. Run with the same, or choose another `out`"
             )
     elif before.stage in stages and stages.index(before.stage) > stages.index(recipe.stage):
         raise UsageError(
@@ -276,7 +276,7 @@ def _resume(state: StageState, checkpoint_folder: Path, info: CheckpointInfo) ->
     try:
         state.loader.load_state_dict(info.loader)
     except StateMismatch as error:
-        raise UsageError(f"{checkpoint_folder} does not fit this --data: {error}") from error
+        raise UsageError(f"{checkpoint_folder} does not fit this `data`: {error}") from error
     state.step = info.step
 
 

@@ -78,7 +78,7 @@ class StageSummary:
             return None
         except (ValueError, TypeError, KeyError) as error:
             raise UsageError(
-                f"{folder / _FILE} is no summary of a stage; delete it, and run that stage again with --resume, which"
+                f"{folder / _FILE} is no summary of a stage; delete it, and run that stage again with `resume`, which"
                 " writes it anew"
             ) from error
 

@@ -92,7 +92,7 @@ def _row(opened: OpenDataset, path: str, clip_id: str, is_partial: bool) -> Row 
             return row
     if is_partial:
         return None
-    raise DamagedRecord(f"{path} has no row for clip {clip_id}; --verify names all that is wrong")
+    raise DamagedRecord(f"{path} has no row for clip {clip_id}; `verify` names all that is wrong")
 
 
 def _rounds(row: Row | None) -> tuple[Round, ...]:

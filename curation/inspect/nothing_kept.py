@@ -9,7 +9,7 @@ from nextscene.judge.film import FILM
 
 _MOST_REASONS = 3
 _TOO_SMALL = frozenset(["too_small", "too_narrow", "too_low"])
-_OTHER_JUDGE = "--judge none or --judge claude"
+_OTHER_JUDGE = "`judge` none or `judge` claude"
 
 
 def why_nothing_is_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfig) -> str:
@@ -18,23 +18,23 @@ def why_nothing_is_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfi
     counts = ", ".join(f"{count:,} {outcome} {reason}".rstrip() for outcome, reason, count in commonest)
     remedies = dict.fromkeys(_remedy(reason, config) for _, reason, _ in commonest)
     told = "; ".join(filter(None, remedies))
-    return f"{counts}; {told}; then build into another --out" if told else counts
+    return f"{counts}; {told}; then build into another `out`" if told else counts
 
 
 def _remedy(reason: str, config: BuildConfig) -> str:
     """Return the remedy for another build; "" if no setting changes it."""
     rules, film = config.rules, config.judge == FILM.name
     if reason in _TOO_SMALL:
-        sizes = f"--rules.min-width {rules.min_width} --rules.min-height {rules.min_height}"
-        return f"lower {sizes}, or for images --rules.min-image-side {rules.min_image_side}"
+        sizes = f"`rules.min_width` {rules.min_width} `rules.min_height` {rules.min_height}"
+        return f"lower {sizes}, or for images `rules.min_image_side` {rules.min_image_side}"
     if reason == "first_shot":
         return f"no captioned shot comes before them in their files: for clips of one shot each give {_OTHER_JUDGE}"
     if reason == "no_pass" and film:
-        overlap = f"raise --film.max-overlap {config.film.max_overlap:g}"
+        overlap = f"raise `film.max_overlap` {config.film.max_overlap:g}"
         return f"their words are too much like those of the shots before: {overlap}, or give {_OTHER_JUDGE}"
     return {
-        "hdr": "give --rules.hdr convert instead of --rules.hdr reject",
-        "damaged": f"raise --rules.max-damaged-frames {rules.max_damaged_frames}",
+        "hdr": "give `rules.hdr` convert instead of `rules.hdr` reject",
+        "damaged": f"raise `rules.max_damaged_frames` {rules.max_damaged_frames}",
         "span_outside": "correct `start` and `end` in the manifest",
-        "no_caption": "give the source captions, or --judge claude --caption-missing",
+        "no_caption": "give the source captions, or `judge` claude `caption_missing`",
     }.get(reason, "")

@@ -103,15 +103,15 @@ def extract(out: Storage, name: ShardName, keys: Sequence[str], folder: Storage)
     try:
         check_folder(folder)
     except NotOurs as mistake:
-        raise UsageError(f"--extract {mistake}") from mistake
+        raise UsageError(f"`folder` {mistake}") from mistake
     names = [f"{key}.{member}" for key in keys for member in MEMBERS]
     for entry in folder.stats(names):
         if entry is not None:
-            raise UsageError(f"--extract {folder.display_uri}: {entry.path} is there already; name another folder")
+            raise UsageError(f"`folder` {folder.display_uri}: {entry.path} is there already; name another folder")
     reader = SampleReader(out, receipt)
     for key in keys:
         sample = reader.read(receipt.clip_ids.index(key))
         for member, data in zip(MEMBERS, (sample.json, sample.mp4, sample.text), strict=True):
             if not folder.create(f"{key}.{member}", data):
-                raise UsageError(f"--extract {folder.display_uri}: {key}.{member} is there already; it stays as it is")
+                raise UsageError(f"`folder` {folder.display_uri}: {key}.{member} is there already; it stays as it is")
     return names

@@ -34,7 +34,7 @@ def needs_recut(out: Storage, config: BuildConfig, version: int, retry: bool) ->
     """
     if version > CUT_VERSION:
         raise UsageError(
-            f"--out {out.display_uri} was cut by a newer version of this program; install that, or a newer one"
+            f"`out` {out.display_uri} was cut by a newer version of this program; install that, or a newer one"
         )
     if version == CUT_VERSION:
         return False
@@ -42,10 +42,9 @@ def needs_recut(out: Storage, config: BuildConfig, version: int, retry: bool) ->
         return True
     if retry:
         raise UsageError(
-            f"--out {out.display_uri} was finished by an older version, which cut clips in another way, and --retry"
-            " would mix"
-            f" the two; build into another --out, with a copy of {out.display_uri}/calls in it no answer is paid for"
-            " again"
+            f"`out` {out.display_uri} was finished by an older version, which cut clips in another way, and `retry`"
+            f" would mix the two; build into another `out`, with a copy of {out.display_uri}/calls in it no answer is"
+            " paid for again"
         )
     return False
 

@@ -278,7 +278,7 @@ class Engine:
         if crashes.unit > UNIT_CRASHES_ALLOWED:
             self._stop = self._stop or RunStopped(
                 f"unit {name} killed its worker {crashes.unit} times, though none of its clips does so alone;"
-                " give the machine more memory, or use fewer --workers"
+                " give the machine more memory, or use fewer `workers`"
             )
             return
         _log.warning("the worker of unit %s died (%s); its clips are tried one by one", name, evidence)

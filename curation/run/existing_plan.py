@@ -40,8 +40,8 @@ def find_existing_plan(out: Storage, source: Source, identity_settings: dict[str
     if is_paid(recorded.identity_settings.get("judge")) and has_only_plan(out):
         return None  # no question was ever answered, perhaps because the model does not exist
     raise UsageError(
-        f"--out {out.display_uri} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())},"
-        " or choose another --out"
+        f"`out` {out.display_uri} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())},"
+        " or choose another `out`"
     )
 
 

@@ -60,7 +60,7 @@ def _check_accepted(config: BuildConfig) -> None:
 def _missing_key(out: Storage) -> str:
     try:
         is_begun = out.stat(CONFIG) is not None  # then OUT would refuse another judge
-        check_key(instead="" if is_begun else ", or use --judge film or --judge none")
+        check_key(instead="" if is_begun else ", or use `judge` film or `judge` none")
     except JudgeUsageError as mistake:
         return str(mistake)
     return ""

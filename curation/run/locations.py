@@ -26,7 +26,7 @@ def open_out(location: str) -> Storage:
         out = Storage.at(check_typed_path(location))
         check_folder(out)
     except BadLocation as mistake:
-        raise UsageError(f"--out {mistake}") from mistake
+        raise UsageError(f"`out` {mistake}") from mistake
     return out
 
 
@@ -39,13 +39,13 @@ def open_source_and_out(source_location: str, out_location: str) -> tuple[Source
     source = _source_of(out, source_location)
     if not source.path and is_inside(out, source.root):
         raise UsageError(
-            f"--out {out.display_uri} lies inside --source {source.display_uri}, and the next run would take its"
+            f"`out` {out.display_uri} lies inside `source` {source.display_uri}, and the next run would take its"
             " shards for videos; name a folder elsewhere"
         )
     if is_inside(source.root, out, source.path):
         raise UsageError(
-            f"--source {source.display_uri} lies inside --out {out.display_uri}, which is to hold the dataset alone;"
-            " name another --out"
+            f"`source` {source.display_uri} lies inside `out` {out.display_uri}, which is to hold the dataset alone;"
+            " name another `out`"
         )
     return replace(source, out=out), out
 
@@ -61,7 +61,7 @@ def _source_of(out: Storage, location: str) -> Source:
             recorded = None
         if recorded and recorded.source == Storage.at(location).display_uri:
             raise SourceGone(
-                f"--source {recorded.source} is not there, and {out.display_uri} was planned from it; is its disk"
+                f"`source` {recorded.source} is not there, and {out.display_uri} was planned from it; is its disk"
                 " mounted? If it has moved, name its new place",
                 location,
             ) from mistake
@@ -92,4 +92,4 @@ def claim_out(out: Storage) -> Iterator[Storage]:
         with claimed(out, DATASET) as ours:
             yield ours
     except NotOurs as mistake:
-        raise UsageError(f"--out {mistake}") from mistake
+        raise UsageError(f"`out` {mistake}") from mistake

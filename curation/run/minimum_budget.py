@@ -38,7 +38,7 @@ def check_budget(out: Storage, settings: ClaudeConfig, judge_budget: JudgeBudget
         return
     if not has_stored_answers(out) and not _is_complete(out):
         raise UsageError(
-            f"--budget-usd {judge_budget.budget:f} decides no clip: a description and a verification may cost"
+            f"`budget_usd` {judge_budget.budget:f} decides no clip: a description and a verification may cost"
             f" ${least:f} with {judge_budget.price.model}; give {least:f} at least"
         )
 

@@ -104,9 +104,9 @@ def differs_on_uncaptioned(out: Storage, config: BuildConfig, judge_budget: Judg
         return False
     if has_only_plan(out):
         return True
-    flag, was = ("--skip-uncaptioned", "--caption-missing") if skips else ("--caption-missing", "--skip-uncaptioned")
+    name, was = ("`skip_uncaptioned`", "`caption_missing`") if skips else ("`caption_missing`", "`skip_uncaptioned`")
     count = plan.uncaptioned or plan.skipped
     raise UsageError(
-        f"--out {out.display_uri} was planned as with {was}, for {count:,} clips without a caption;"
-        f" leave {flag} out, or choose another --out"
+        f"`out` {out.display_uri} was planned as with {was}, for {count:,} clips without a caption;"
+        f" leave {name} out, or choose another `out`"
     )

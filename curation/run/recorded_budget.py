@@ -57,7 +57,7 @@ class RecordedBudget:
             return None
         except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError, JudgeUsageError) as error:
             raise UsageError(
-                f"{out.display_uri}/{TERMS} is damaged ({error!r}); delete it, and give --budget-usd anew"
+                f"{out.display_uri}/{TERMS} is damaged ({error!r}); delete it, and give `budget_usd` anew"
             ) from error
         return kept
 
@@ -109,14 +109,14 @@ def describe_budget(out: Storage, judge_budget: JudgeBudget) -> str:
     """Return a line to show before the first question: the model, the way of asking, the limit and the prices."""
     how = "in batches" if judge_budget.in_batches else "one by one"
     bound = (
-        "without a bound: there is no --budget-usd"
+        "without a bound: there is no `budget_usd`"
         if judge_budget.budget is None
         else f"up to ${judge_budget.budget.normalize():f} in all"
     )
     price = judge_budget.price
     into, back = ((usd * _MILLION).normalize() for usd in (price.input, price.output))
     prices = (
-        f", by the table of --prices (${into:f} in, ${back:f} out, a million tokens)" if judge_budget.prices else ""
+        f", by the table of `prices` (${into:f} in, ${back:f} out, a million tokens)" if judge_budget.prices else ""
     )
     try:
         record = BudgetRecord.read(out)

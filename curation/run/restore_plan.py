@@ -82,14 +82,14 @@ def restore_plan(
         how = f"is damaged ({damage})"
     else:
         raise UsageError(
-            f"--out {out.display_uri}: {PLAN} was changed after it was made; restore it, or choose another --out"
+            f"`out` {out.display_uri}: {PLAN} was changed after it was made; restore it, or choose another `out`"
         )
     with scratch_folder() as folder:
         draft = Storage.at(folder)
         if not _replan_matches(draft, source, config, judge_budget, recorded.plan_sha256):
             raise UsageError(
-                f"--out {out.display_uri}: {PLAN} {how}, and the source does not give the same again; restore it, or"
-                " choose another --out"
+                f"`out` {out.display_uri}: {PLAN} {how}, and the source does not give the same again; restore it, or"
+                " choose another `out`"
             )
         _log.warning("%s %s; the source gives the same again", PLAN, how)
         with draft.open(PLAN) as made, out.atomic_writer(PLAN) as file:

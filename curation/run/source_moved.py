@@ -67,8 +67,8 @@ def find_moved_source(
         return None  # such a source could not be planned
     if different:
         raise UsageError(
-            f"--out {out.display_uri} was made of {recorded.source}, and {source.display_uri} is another source:"
-            f" {different}. Give the same source, or choose another --out"
+            f"`out` {out.display_uri} was made of {recorded.source}, and {source.display_uri} is another source:"
+            f" {different}. Give the same source, or choose another `out`"
         )
     stay = f"; as they were planned stay {others}" if others else ""
     _log.warning(

@@ -197,7 +197,7 @@ def _has(size: int | None) -> str:
 
 
 def _take_back_shard(out: Storage, name: ShardName, fault: str) -> None:
-    retried = "; ask for its --retry once more" if name.revision else ""
+    retried = "; ask for its `retry` once more" if name.revision else ""
     _log.warning("%s is made anew, from stored answers where they were paid for: %s%s", name, fault, retried)
     out.delete(name.receipt)  # first: without its receipt the shard is not sealed
     discard_shard(out, name)

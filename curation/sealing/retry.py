@@ -49,9 +49,9 @@ class OpenRetry:
         out.write(RETRY, json.dumps(value).encode())
 
     @property
-    def flag(self) -> str:
-        """Return the flag that continues the retry."""
-        return f"--retry {self.words}"
+    def argument(self) -> str:
+        """Return the argument of a build that continues the retry, and its value, as messages name them."""
+        return f"`retry` {self.words}"
 
     @property
     def words(self) -> str:
@@ -90,24 +90,24 @@ def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
     try:
         retry = OpenRetry.read(out)
     except DamagedRecord as damage:
-        remedy = f"{damage}; delete it, and the next --retry begins anew, also with what this one had done"
+        remedy = f"{damage}; delete it, and the next `retry` begins anew, also with what this one had done"
         if outcomes:
-            raise UsageError(f"--out {out.display_uri}: {remedy}") from damage
+            raise UsageError(f"`out` {out.display_uri}: {remedy}") from damage
         _log.warning("%s", remedy)
         return
     if retry is None or retry.outcomes == outcomes:
         return
     if outcomes:
         raise UsageError(
-            f"--out {out.display_uri} has an unfinished {retry.flag}; give that first, to finish it, or delete"
+            f"`out` {out.display_uri} has an unfinished {retry.argument}; give that first, to finish it, or delete"
             f" {out.display_uri}/{RETRY} to give it up"
         )
     _log.warning(
-        "%s has an unfinished %s; this run leaves it so: --out %s %s goes on",
+        "%s has an unfinished %s; this run leaves it so: `out` %s %s goes on",
         out.display_uri,
-        retry.flag,
+        retry.argument,
         out.display_uri,
-        retry.flag,
+        retry.argument,
     )
 
 

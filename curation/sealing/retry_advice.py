@@ -15,9 +15,9 @@ _ASK_ANEW = "asked about anew"
 _REMEDIES = {
     "source_missing": "put the files back first",
     "source_changed": "put the planned files back first",
-    "header_error": "raise --limits.header-seconds or --limits.header-memory-mb",
-    "cut_timeout": "raise --limits.clip-seconds",
-    "cut_crashed": "raise --limits.clip-memory-mb",
+    "header_error": "raise `limits.header_seconds` or `limits.header_memory_mb`",
+    "cut_timeout": "raise `limits.clip_seconds`",
+    "cut_crashed": "raise `limits.clip_memory_mb`",
     "unexpected": "with a version in which that is mended",
     "judge_error": _ASK_ANEW,
     "truncated": _ASK_ANEW,

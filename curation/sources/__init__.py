@@ -67,13 +67,13 @@ class Source:
         try:
             here = Storage.at(check_typed_path(location))
         except BadLocation as mistake:
-            raise UsageError(f"--source {mistake}") from mistake
+            raise UsageError(f"`source` {mistake}") from mistake
         if here.is_folder():
             return Source(here, "")
         parent, name = split_location(here.uri)
         root = Storage.at(parent)
         if not name or root.stat(name) is None:
-            raise UsageError(f"--source {here.display_uri}: no such file or folder")
+            raise UsageError(f"`source` {here.display_uri}: no such file or folder")
         return Source(root, name)
 
     @staticmethod
@@ -130,7 +130,7 @@ class Source:
             return iter(()) if is_known else clips_of_tar(self.root, self.path, skipped)
         if suffix in MEDIA_SUFFIXES:
             return clip_of_file(self.root, self.path)
-        raise UsageError(f"--source {self.display_uri}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
+        raise UsageError(f"`source` {self.display_uri}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
 
 
 def _with_stats(source: Source, clips: Iterator[Clip], only_local: bool = False) -> Iterator[Clip]:
@@ -163,5 +163,5 @@ def _place(source: Source, clip: Clip, number: int) -> tuple[Storage, str]:
         return locate(source.root, clip.location)
     except BadLocation as mistake:
         raise UsageError(
-            f"--source {source.display_uri}: clip number {number} has a location that cannot be used: {mistake}"
+            f"`source` {source.display_uri}: clip number {number} has a location that cannot be used: {mistake}"
         ) from mistake

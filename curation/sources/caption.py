@@ -71,7 +71,7 @@ def too_long(size: int) -> Caption:
     return Caption("", "caption_too_long", f"its caption has {size:,} bytes, {most} is the most; {REMEDY}")
 
 
-REMEDY = "mend it and plan anew, into another --out"
+REMEDY = "mend it and plan anew, into another output folder"
 
 
 def not_unicode(text: str) -> str:

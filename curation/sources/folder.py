@@ -126,7 +126,7 @@ def _walk(
     here = _identity(root, folder)
     if here == barred:
         raise UsageError(
-            f"{root.display_uri}/{folder} is a link to --out, whose shards would be taken for videos; remove it"
+            f"{root.display_uri}/{folder} is a link to `out`, whose shards would be taken for videos; remove it"
         )
     if here in above:
         raise UsageError(f"{root.display_uri}/{folder} is a link that leads back to a folder above it; remove it")

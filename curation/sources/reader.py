@@ -23,7 +23,7 @@ _ENOUGH = 3
 """Number of a folder's other files that must all differ from the plan before the folder counts as the wrong one."""
 _REMEDY = (
     "is the right disk mounted? Mount it, or put back what was planned; if it was changed on purpose, plan it anew into"
-    " another --out"
+    " another `out`"
 )
 
 

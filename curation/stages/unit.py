@@ -85,7 +85,7 @@ class UnitContext:
             if not self.out.is_local:
                 self.out.check_anchor(remotely=True)
             raise RunStopped(
-                f"{socket.gethostname()} does not see --out {self.out.display_uri}; mount it there, or use s3://…"
+                f"{socket.gethostname()} does not see `out` {self.out.display_uri}; mount it there, or use s3://…"
             )
         if (here := ffmpeg.build()) != self.ffmpeg_build:
             raise RunStopped(

@@ -78,7 +78,7 @@ def verify(out: Storage, recorded: RecordedConfig, config: BuildConfig, progress
     try:
         OpenRetry.read(out)
     except DamagedRecord as damage:
-        yield Finding(f"{damage}; delete it, and the next --retry begins anew")
+        yield Finding(f"{damage}; delete it, and the next `retry` begins anew")
     proof = _Proof(out, recorded, config, ListedChecksums(sums))
     yield from map(Finding, proof.mark())
     if roots := [*proof.roots()]:

@@ -149,7 +149,7 @@ class Admission:
         return OverBudget(
             f"the clip {clip_id} is not decided: its caption is so long that it may need ${need:.4f}, and"
             f" ${self._remaining:.4f} of the budget of ${self._budget.limit:f} is left. Raise"
-            " budget_usd, or shorten the caption and plan again, into another output folder"
+            " `budget_usd`, or shorten the caption and plan again, into another output folder"
         )
 
     def _close(self, reason: Exception) -> None:

@@ -201,7 +201,7 @@ class Budget:
         lost += f" and ${self.held:.4f} for batches that may appear later" if self.held else ""
         return (
             f"the budget of ${self.limit:f} is used up: ${self.spent:.4f} spent on {self._cache.answers:,}"
-            f" answers{lost}; what comes next may cost ${worst:.4f}. Raise budget_usd"
+            f" answers{lost}; what comes next may cost ${worst:.4f}. Raise `budget_usd`"
         )
 
     # ---- waiting for room --------------------------------------------------------------------------------------

@@ -124,18 +124,18 @@ class Prices:
             ) from error
 
     def for_model(self, model: str, setting: str = "model") -> Price:
-        """Return a model's price. Raise JudgeUsageError, naming `setting`, if it is retired or not in the table."""
+        """Return a model's price. Raise JudgeUsageError, naming the argument or setting `setting`, if it is retired or not in the table."""
         if model in self.retired:
             raise JudgeUsageError(
-                f"{setting} {model} was retired on {self.retired[model]}: requests for it fail;"
+                f"`{setting}` {model} was retired on {self.retired[model]}: requests for it fail;"
                 f" there are {self._known()}"
             )
         if model not in self.models:
             near = difflib.get_close_matches(model, self.models, n=1)
             hint = f"is {near[0]} meant?" if near else f"there are {self._known()}"
             raise JudgeUsageError(
-                f"{setting} {model}: no price known for it on {self.dated}; {hint} Or give its"
-                " prices in a file of your own (prices_file)"
+                f"`{setting}` {model}: no price known for it on {self.dated}; {hint} Or give its"
+                " prices in a file of your own (`prices` FILE)"
             )
         return self.models[model]
 

@@ -109,7 +109,7 @@ class BegunDataset:
         untold = self._untold(noted, kept, is_alone) if budget is None else ""
         bound = (kept.budget if kept else None) if budget is None else None if budget == NO_BOUND else budget
         try:
-            price = (table or Prices.load()).for_model(config.claude.model, "--model")
+            price = (table or Prices.load()).for_model(config.claude.model)
         except JudgeUsageError as mistake:
             return JudgeTerms(None, str(mistake))
         judge_budget = JudgeBudget(

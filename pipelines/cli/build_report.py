@@ -21,6 +21,7 @@ from nextscene.curation.sealing.retry_advice import accepted_retries, not_retrya
 from nextscene.curation.sources.skipped_files import skipped_line
 from nextscene.curation.summary import BuildSummary, Spending
 from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.layout import CALLS, REPORT
 
@@ -61,17 +62,15 @@ def _idle(finished: BuildResult, retry: frozenset[str]) -> str:
         counts = ", ".join(f"{summary.count(outcome):,} {outcome}" for outcome in there)
         return f"Nothing to retry: no clip has ended as {' or '.join(sorted(retry))}; there are {counts}."
     if found.is_same:
-        nothing = (
-            "Nothing to do" if finished.retry is None else f"Nothing to do but the unfinished {finished.retry.flag}"
-        )
-        return f"{nothing}: every clip of the plan is decided, every shard is sealed, and {_same(found)}."
+        but = f" but the unfinished {with_flags(finished.retry.argument)}" if finished.retry else ""
+        return f"Nothing to do{but}: every clip of the plan is decided, every shard is sealed, and {_same(found)}."
     return f"The dataset is whole: every clip of its plan is decided. {source_line(found)}."
 
 
 def source_line(found: SourceComparison) -> str:
     """Return a line that says how the source differs from the plan, or why that is not known."""
     if found.unread:
-        return f"The source was not compared with the plan: {found.unread.rstrip('.')}"
+        return f"The source was not compared with the plan: {with_flags(found.unread.rstrip('.'))}"
     left_out = f"; {_not_compared(found)}" if _not_compared(found) else ""
     return f"The source has changed since it was planned: {found.told()}{left_out}"
 
@@ -125,7 +124,7 @@ def _print_summary(summary: BuildSummary, out: Storage) -> None:
 
 
 def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfig, out: Storage) -> None:
-    why = console.visible(why_nothing_is_kept(ends, config))
+    why = console.visible(with_flags(why_nothing_is_kept(ends, config)))
     console.out.print(f"kept      nothing: {why}; {command('show', out.display_uri)} shows more", markup=False)
 
 
@@ -133,7 +132,7 @@ def _next(finished: BuildResult, out: Storage) -> Iterator[str]:
     """Yield commands, each followed by its purpose in a # comment, which a shell ignores."""
     summary = finished.summary
     for one in accepted_retries(summary.outcomes, finished.cut_version, finished.retry):
-        yield f"{command('retry', out.display_uri, one.outcomes)}  # {one.why}"
+        yield f"{command('retry', out.display_uri, one.outcomes)}  # {with_flags(one.why)}"
     if beyond := not_retryable(summary.outcomes):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in beyond.items())
         yield f"{command('show', out.display_uri)}  # no retry changes what is in files and captions: {reasons}"
@@ -164,7 +163,7 @@ def print_status(now: Status, config: BuildConfig, out: Storage) -> None:
     _print_retimed(now.tally.remarks[RETIMED])
     if now.retry:
         left = f"{now.retry_left:,} of its {len(now.retry.shards):,} shards are left"
-        console.out.print(f"retry     {now.retry.flag}: {left}", markup=False)
+        console.out.print(f"retry     {with_flags(now.retry.argument)}: {left}", markup=False)
     if now.spending:
         console.out.print(f"spent     {_spent(now.spending)}", markup=False)
     if now.runner is None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.flag_names import OldName, shown_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,31 +48,24 @@ class Command(click.Command):
             for value in _texts(given.get(parameter.name or "")):
                 if isinstance(parameter, click.Option) and value.partition("=")[0] in flags:
                     raise click.UsageError(
-                        f"{_name(parameter)} has no value: what follows it, {value}, is a flag; give a value, or leave"
-                        f" {_name(parameter)} out; is a variable not set?"
+                        f"{shown_name(parameter)} has no value: what follows it, {value}, is a flag; give a value, or"
+                        f" leave {shown_name(parameter)} out; is a variable not set?"
                     )
                 if not value.strip():
                     raise click.UsageError(
-                        f"{_name(parameter)} {value!r} is empty; give a value, or leave it out; is a variable not set?"
+                        f"{shown_name(parameter)} {value!r} is empty; give a value, or leave it out; is a variable not"
+                        " set?"
                     )
-
-
-class _OldName(click.Option):
-    """A flag's name in an earlier version. It is replaced before the flags are read."""
-
-    def __init__(self, names: Sequence[str], now: str) -> None:
-        super().__init__(names, hidden=True, expose_value=False)
-        self.now = now
 
 
 def renamed(old: str, now: str) -> Callable[[F], F]:
     """Accept `old` for the flag `now` until the next release, with a warning."""
-    return click.option(old, "old" + re.sub(r"\W", "_", old), cls=_OldName, now=now)
+    return click.option(old, "old" + re.sub(r"\W", "_", old), cls=OldName, now=now)
 
 
 def _with_names_of_today(args: Iterable[str], parameters: Iterable[click.Parameter]) -> Iterator[str]:
     """Yield the words of a command line, with old names of flags replaced by new ones. Print a warning for each."""
-    names = {flag: one.now for one in parameters if isinstance(one, _OldName) for flag in one.opts}
+    names = {flag: one.now for one in parameters if isinstance(one, OldName) for flag in one.opts}
     is_flags = True
     for word in args:
         is_flags = is_flags and word != "--"
@@ -97,11 +91,11 @@ def describe_misuse(error: click.UsageError, parameters: Sequence[click.Paramete
         near = nearest(error.option_name, chain.from_iterable(one.opts for one in shown))
         return f"{error.option_name}: no such flag; {f'is {near} meant?' if near else '--help lists them'}"
     if isinstance(error, click.MissingParameter) and error.param:
-        return f"{_name(error.param)} is missing; --help says what it is"
+        return f"{shown_name(error.param)} is missing; --help says what it is"
     if isinstance(error, click.BadOptionUsage):
         return f"{error.option_name}: {message[:1].lower()}{message[1:]}"
     if isinstance(error, click.BadParameter) and error.param:
-        return f"{_name(error.param)}: {_reason(error.param.type, message)}"
+        return f"{shown_name(error.param)}: {_reason(error.param.type, message)}"
     if extra := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", message, re.DOTALL):
         return f"{extra[1]}: it stands behind no flag; name the flag, and put a value with spaces into quotes"
     return message
@@ -118,10 +112,6 @@ def _reason(kind: Any, message: str) -> str:
         thing = "folder" if not kind.file_okay else "file" if not kind.dir_okay else "file or folder"
         return f"{message[:1].lower()}{message[1:]}; name a {thing} that is there"
     return message
-
-
-def _name(parameter: click.Parameter) -> str:
-    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name
 
 
 def nearest(flag: str, known: Iterable[str]) -> str:

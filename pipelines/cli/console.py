@@ -1,4 +1,7 @@
-"""Output of a command: the two consoles, error lines, escaping of text from data, and exit codes."""
+"""Output of a command: the two consoles, error lines, escaping of text from data, and exit codes.
+
+Error lines and log records name flags where the rooms below name arguments and settings (see `flag_names`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ import unicodedata
 from contextlib import suppress
 from typing import NoReturn
 
+import click
 from rich.console import Console
+
+from nextscene.pipelines.cli.flag_names import running_command, with_flags
 
 DONE, ATTENTION, USAGE, STOPPED = 0, 1, 2, 3
 
@@ -18,7 +24,7 @@ out = Console(soft_wrap=True, highlight=False, emoji=False)
 
 def fail(message: object, code: int) -> NoReturn:
     """Print the message on stderr, with its line breaks, and end the process with the exit code `code`."""
-    line = f"error: {_visible_lines(str(message).strip())}"
+    line = f"error: {_visible_lines(with_flags(str(message).strip()))}"
     with suppress(OSError):  # if nothing can be printed, the exit code still reports the failure
         err.print(line, style="bold red" if err.is_terminal else None, markup=False)
     sys.exit(code)
@@ -46,12 +52,19 @@ def _escaped(letter: str) -> str:
 
 
 def log_to_stderr() -> None:
-    """Print log records of level warning and above on stderr, with control characters escaped."""
+    """Print log records of level warning and above on stderr, with flags, and with control characters escaped.
+
+    The flags are those of the command that runs now, also for records of other threads.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(_VisibleFormatter("%(message)s"))
+    handler.setFormatter(_VisibleFormatter(running_command()))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 class _VisibleFormatter(logging.Formatter):
+    def __init__(self, command: click.Command | None) -> None:
+        super().__init__("%(message)s")
+        self._command = command
+
     def format(self, record: logging.LogRecord) -> str:
-        return _visible_lines(super().format(record))
+        return _visible_lines(with_flags(super().format(record), self._command))

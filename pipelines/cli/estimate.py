@@ -22,6 +22,7 @@ from nextscene.curation.sources.skipped_files import skipped_line
 from nextscene.judge.errors import JudgeUsageError
 from nextscene.judge.spending.estimate import Assumptions, Bill, parse_assumptions
 from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.flag_names import with_flags
 
 ASSUMED = tuple(field.name for field in fields(Assumptions))
 
@@ -67,8 +68,8 @@ def print_estimate(order: BuildRequest, assumed: str) -> int:
     if opened := open_retry(out) if planned else None:
         clips, shards = count_retried(CommittedState.read(out, config.units_per_shard), out, opened)
         console.out.print(
-            f"retry     {opened.flag} is not finished: {console.many(clips, 'clip')} in {console.many(shards, 'shard')}"
-            f" {'is' if clips == 1 else 'are'} left, not counted here",
+            f"retry     {with_flags(opened.argument)} is not finished: {console.many(clips, 'clip')} in"
+            f" {console.many(shards, 'shard')} {'is' if clips == 1 else 'are'} left, not counted here",
             markup=False,
         )
     if found.missing:

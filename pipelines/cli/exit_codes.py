@@ -50,23 +50,13 @@ def handle_errors(go_on: str | Callable[[Mapping[str, Any]], str], damaged: str 
     return decorate
 
 
-_FLAGS = {"budget_usd": "--budget-usd", "prices_file": "--prices FILE"}
-"""Settings that the rooms below name in their messages, and the flags of the commands that set them."""
-
-
-def _with_flags(message: str) -> str:
-    for setting, flag in _FLAGS.items():
-        message = message.replace(setting, flag)
-    return message
-
-
 def _fail(error: Exception, go_on: str, damaged: str) -> None:
     """End the process with the line and exit code of the error. Return if the error is of none of the known kinds."""
     match error:
         case NotOurs():
             console.fail(f"--out {error}", error.exit_code)
         case UsageError():
-            console.fail(_with_flags(" ".join(str(error).splitlines())), error.exit_code)
+            console.fail(" ".join(str(error).splitlines()), error.exit_code)
         case ModuleNotFoundError():
             console.fail(f"{error.name} is not installed; pip install '.[train]' brings it", UsageError.exit_code)
         case DataError():
@@ -76,4 +66,4 @@ def _fail(error: Exception, go_on: str, damaged: str) -> None:
         case BrokenPipeError():
             return  # click handles it: the reader of the output closed the pipe
         case StoppedError() | OSError():
-            console.fail(f"{_with_flags(str(error))}\n{go_on[:1].upper()}{go_on[1:]}.", StoppedError.exit_code)
+            console.fail(f"{error}\n{go_on[:1].upper()}{go_on[1:]}.", StoppedError.exit_code)

@@ -47,11 +47,11 @@ def explain_missing_dataset(out: Storage) -> str:
     """Return why a folder is not a dataset, as a phrase that follows its name, and the dataset that may be meant."""
     local = out.local_path("")
     if local is not None and not local.exists():
-        return f"holds no dataset: it is not there; name one that build_nsp.py made{_suggestion(local)}"
+        return f"holds no dataset: it is not there; name one that a build made{_suggestion(local)}"
     if local is not None and local.is_file():
         return f"is a file, and holds no dataset; name the folder of one{_suggestion(local)}"
     if held := describe_folder(out):
-        return f"holds no dataset, but {held}; name one that build_nsp.py made{_suggestion(local)}"
+        return f"holds no dataset, but {held}; name one that a build made{_suggestion(local)}"
     return f"holds no dataset: there is no {MANIFEST} and no {CONFIG} in it; build one first{_suggestion(local)}"
 
 

@@ -38,8 +38,7 @@ from nextscene.training.model.latents import encode
 
 _CARD = """\
 Latents of the clips of a dataset, made by the autoencoder of LTX-Video ({encoding}); they join the clips by key.
-`shards.loading.latent_dataset.LatentDataset` reads them. If they are deleted, pipelines/encode_latents.py makes them
-again.
+`shards.loading.latent_dataset.LatentDataset` reads them. If they are deleted, they can be encoded again.
 """
 
 
@@ -192,7 +191,7 @@ def _encode_batch(vae: AutoencoderKLLTXVideo, clips: Iterable[tuple[Pixels, Samp
         posterior = encode(vae, torch.from_numpy(np.stack(videos)))
     except torch.OutOfMemoryError as error:
         raise TrainingStopped(
-            f"{len(videos)} clips at once do not fit the GPU's memory; give a smaller --batch"
+            f"{len(videos)} clips at once do not fit the GPU's memory; give a smaller `batch`"
         ) from error
     latents = torch.cat(posterior, dim=1).half().cpu().numpy()
     frames, height, width, _ = videos[0].shape

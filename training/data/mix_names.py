@@ -16,7 +16,7 @@ def check_names(recipe: Recipe, given: Iterable[str]) -> None:
     names, given = [mix.name for mix in recipe.mix], list(given)
     for name in names:
         if name not in given:
-            raise UsageError(f"the mix of {recipe.name} has a dataset {name!r}; give it with --data {name}=OUT")
+            raise UsageError(f"the mix of {recipe.name} has a dataset {name!r}; give it with `data` {name}=OUT")
     for name in given:
         if name not in names:
-            raise UsageError(f"--data {name}=…: the mix of {recipe.name} has only {', '.join(names)}")
+            raise UsageError(f"`data` {name}=…: the mix of {recipe.name} has only {', '.join(names)}")

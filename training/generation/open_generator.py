@@ -75,7 +75,7 @@ def of_checkpoint(folder: Path, qwen: Path, ltx: Path, form: PromptForm = "nsp",
     about = CheckpointInfo.read(folder)
     check_openable(qwen, ltx)
     if about.model != fingerprint(qwen, ltx):
-        raise UsageError(f"{folder} was trained from other models than --qwen and --ltx name; name those")
+        raise UsageError(f"{folder} was trained from other models than `qwen` and `ltx` name; name those")
     name = _name(about.recipe, about.step, form, folder.glob("*.distcp"))
     sampling = _sampling(about.determining, asked)
     _check_shape(check_vae(ltx), sampling)

@@ -55,5 +55,5 @@ def reporting_out_of_memory(what: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingStopped(
-            f"{what}: too much for the GPU's memory; give a smaller --batch or fewer --frames, or use a larger one"
+            f"{what}: too much for the GPU's memory; give a smaller `batch` or fewer `frames`, or use a larger one"
         ) from error

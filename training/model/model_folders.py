@@ -30,13 +30,13 @@ _LONGEST_HEADER = 100_000_000  # the limit of safetensors
 def check_pretrained(qwen: Path, ltx: Path) -> None:
     """Raise UsageError if one of the two folders lacks a published file or folder, or if they are swapped."""
     if (qwen / "transformer").is_dir() and (ltx / "config.json").is_file():
-        raise UsageError(f"--qwen {qwen} and --ltx {ltx} are each the other's; swap them")
+        raise UsageError(f"`qwen` {qwen} and `ltx` {ltx} are each the other's; swap them")
     for path in (qwen / "config.json", *(ltx / folder for folder in _LTX)):
         if not path.exists():
-            flag, parts = ("--qwen", _QWEN) if path.parent == qwen else ("--ltx", _LTX)
+            name, parts = ("`qwen`", _QWEN) if path.parent == qwen else ("`ltx`", _LTX)
             raise UsageError(
-                f"{flag} {path.parent} holds no {path.name}; name a folder in the layout that the models were"
-                f" published in, or make small ones with pipelines/make_tiny.py{_suggestion(path.parent, parts)}"
+                f"{name} {path.parent} holds no {path.name}; name a folder in the layout that the models were"
+                f" published in, or make small ones with `make_toy_models`{_suggestion(path.parent, parts)}"
             )
 
 
@@ -60,7 +60,7 @@ def check_published(ltx: Path) -> None:
     for part in _PUBLISHED:
         if not (ltx / part).is_dir():
             raise UsageError(
-                f"--ltx {ltx} holds no {part}; the original LTX-Video has {', '.join(_PUBLISHED)}"
+                f"`ltx` {ltx} holds no {part}; the original LTX-Video has {', '.join(_PUBLISHED)}"
                 f"{_suggestion(ltx, _PUBLISHED)}"
             )
     if not (ltx / "tokenizer" / "tokenizer.json").exists() and find_spec("sentencepiece") is None:
@@ -101,7 +101,7 @@ def check_vae(ltx: Path) -> Ratios:
     folder = ltx / "vae"
     if not folder.is_dir():
         raise UsageError(
-            f"--ltx {ltx} holds no vae; name LTX-Video 0.9.0, in diffusers' layout{_suggestion(ltx, ['vae'])}"
+            f"`ltx` {ltx} holds no vae; name LTX-Video 0.9.0, in diffusers' layout{_suggestion(ltx, ['vae'])}"
         )
     config = _read_json_object(folder / "config.json")
     try:
@@ -122,7 +122,7 @@ def fingerprint(qwen: Path, ltx: Path) -> str:
     """
     digest = hashlib.sha256()
     if (qwen / "transformer").is_dir() and (ltx / "config.json").is_file():
-        raise UsageError(f"--qwen {qwen} and --ltx {ltx} are each the other's; swap them")
+        raise UsageError(f"`qwen` {qwen} and `ltx` {ltx} are each the other's; swap them")
     for path in (qwen / "config.json", ltx / "transformer" / "config.json"):
         digest.update(json.dumps(architecture_config(_read_json_object(path)), sort_keys=True).encode())
     return digest.hexdigest()

@@ -39,7 +39,7 @@ class QwenCaptioner:
         self._tokenizer = open_pretrained(AutoTokenizer, qwen)
         sees = hasattr(open_pretrained(AutoConfig, qwen), "vision_config")
         if not sees or _PICTURE not in self._tokenizer.get_vocab():
-            raise UsageError(f"{qwen} cannot be shown pictures; take Qwen2.5-VL whole, or --reward.captioner claude")
+            raise UsageError(f"{qwen} cannot be shown pictures; take Qwen2.5-VL whole, or `reward.captioner` claude")
         model, found = open_pretrained(
             Qwen2_5_VLForConditionalGeneration, qwen, dtype=inference_dtype(device), output_loading_info=True
         )

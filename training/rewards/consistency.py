@@ -31,7 +31,7 @@ from nextscene.training.rewards.frames import jpeg_frames
 Captioner = Callable[[Tensor, float], str]
 """uint8 [F, H, W, RGB] and its frames per second → a caption in one line."""
 
-_FLAG = "--judge-model"
+_MODEL_SETTING = "reward.judge.model"
 _TIMEOUT = timedelta(days=1)  # the judge retries by itself, and the API limits its rate
 _SceneQuestion = tuple[Question, str]
 """A question about a video, and the scene that the video was generated for."""
@@ -63,7 +63,7 @@ class CausalConsistency:
         mistake, stop = "", ""
         if world.is_leader:
             try:
-                price = prices.for_model(config.judge.model, _FLAG)
+                price = prices.for_model(config.judge.model, _MODEL_SETTING)
                 self._broker = _RequestBroker(JudgeThread(config.judge, price, files, budget), world.size)
             except JudgeUsageError as error:
                 mistake = str(error)
@@ -80,9 +80,9 @@ class CausalConsistency:
         """Raise UsageError, on all ranks alike, without a price of the judge's model or without an API key."""
         mistake = ""
         try:
-            job.prices.for_model(job.recipe.reward.judge.model, _FLAG)
+            job.prices.for_model(job.recipe.reward.judge.model, _MODEL_SETTING)
             if world.is_leader:
-                check_key(instead=", or train with --reward.kind retrieval")
+                check_key(instead=", or train with `reward.kind` retrieval")
         except JudgeUsageError as error:
             mistake = str(error)
         if mistake := world.from_leader(mistake):
