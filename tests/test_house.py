@@ -11,8 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from nextscene.pipelines.cli.flag_names import with_flags
+from nextscene.pipelines.cli.main import SUBCOMMANDS
 from tests.support import REPOSITORY
 from tests.test_imports import BELOW
 
@@ -101,3 +104,75 @@ def test_docstrings_and_comments_have_no_old_idiom() -> None:
         for match in re.finditer(idiom, text)
     ]
     assert found == []
+
+
+def strings(module: Path) -> Iterator[str]:
+    """Yield the strings of a module, docstrings among them; f-strings also as a whole, with {} for each value."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+
+
+def docstrings(module: Path) -> set[str]:
+    """Return the strings of a module that are statements: docstrings of modules, classes, functions and constants."""
+    return {
+        node.value.value
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    }
+
+
+def flags_of_commands() -> set[str]:
+    commands = [one.load() for one in SUBCOMMANDS.values()]
+    options = [one for command in commands for one in command.params if isinstance(one, click.Option)]
+    return {"--help"} | {flag for one in options for flag in one.opts + one.secondary_opts if flag.startswith("--")}
+
+
+def test_rooms_below_the_commands_name_no_flag() -> None:
+    """Their messages name arguments, such as `out`, for which the commands put their flags: a library has none."""
+    flags = flags_of_commands()
+    assert {"--out", "--budget-usd", "--no-batches", "--limits.clip-seconds"} <= flags
+    found = [
+        f"{module}: {match[0]}"
+        for module in modules()
+        if module.parts[0] != "pipelines"
+        for text in strings(module)
+        for match in re.finditer(r"--(?:[a-z][\w.-]*\w|{})", text)
+        if match[0] in flags | {"--{}"}
+    ]
+    assert found == []
+
+
+def test_rooms_below_the_commands_name_no_script_of_theirs() -> None:
+    scripts = {path.name for path in (REPOSITORY / "pipelines").glob("*.py")} - {"__init__.py"}
+    found = [
+        f"{module}: {match[0]}"
+        for module in modules()
+        if module.parts[0] != "pipelines"
+        for text in strings(module)
+        for match in re.finditer(r"(?<![\w/])(?:pipelines/)?(\w+\.py)", text)
+        if match[1] in scripts
+    ]
+    assert found == []
+
+
+WORDS_IN_BACKQUOTES = frozenset(
+    ["id", "video", "caption", "start", "end", "turned_down", "captioned_by", "manifest.json"]
+)
+"""Columns and files that texts name in backquotes, as messages name arguments and settings."""
+
+
+def test_names_in_backquotes_are_those_of_arguments_and_settings() -> None:
+    """A command cannot put its flag in place of a name that it does not know, such as a misspelled one."""
+    commands = [one.load() for one in SUBCOMMANDS.values()]
+    unknown = {
+        f"{module}: {name[0]}"
+        for module in modules()
+        if module.parts[0] != "pipelines"
+        for text in set(strings(module)) - docstrings(module)
+        for name in re.finditer(r"`([a-z]\w*(?:\.[a-z]\w*)*)`", text)
+        if name[1] not in WORDS_IN_BACKQUOTES and all(with_flags(name[0], one) == name[0] for one in commands)
+    }
+    assert unknown == set()

@@ -124,7 +124,10 @@ class Prices:
             ) from error
 
     def for_model(self, model: str, setting: str = "model") -> Price:
-        """Return a model's price. Raise JudgeUsageError, naming the argument or setting `setting`, if it is retired or not in the table."""
+        """Return a model's price. Raise JudgeUsageError if it is retired or not in the table.
+
+        `setting` is the argument or setting that names the model, for the message.
+        """
         if model in self.retired:
             raise JudgeUsageError(
                 f"`{setting}` {model} was retired on {self.retired[model]}: requests for it fail;"
