@@ -297,7 +297,7 @@ def test_a_source_without_any_caption_is_refused_and_one_caption_is_enough(tmp_p
     config = replace(SMALL, judge=judge)  # type: ignore[arg-type]
     bare = [replace(clip, caption="") for clip in film("a.mp4", 3)]
     said = refused(bare, tmp_path, config)
-    assert "caption" in said and f"--judge {judge}" in said
+    assert "caption" in said and f"`judge` {judge}" in said
     assert plan_of([*bare[:2], film("a.mp4", 3)[2]], tmp_path, config).clips == 3
 
 

@@ -41,7 +41,7 @@ def test_a_budget_stop_and_what_follows_give_the_dataset_of_a_run_on_disk(
 ) -> None:
     build_inline(source, tmp_path, CONFIG, judge_budget=judge_budget())
     true, asked = true_cost(api.exchanges), len(api.exchanges)
-    with pytest.raises(RunStopped, match="budget_usd"):
+    with pytest.raises(RunStopped, match="`budget_usd`"):
         build_inline(source, bucket.uri("out"), CONFIG, judge_budget=judge_budget("0.014"))
     build_inline(source, bucket.uri("out"), CONFIG, judge_budget=judge_budget("1"))
     assert len(api.exchanges) == 2 * asked

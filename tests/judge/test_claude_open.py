@@ -65,7 +65,7 @@ def test_the_budget_bounds_all_blocks_together(tmp_path: Path, api: ClaudeApi) -
         async with ClaudeJudge.open(tmp_path, budget_usd=0.03) as judge:
             await judge.describe(replace(QUESTION, caption=f"A dog runs, take {number}."))
 
-    with pytest.raises(JudgeStopped, match=r"the budget of \$0\.03 is used up: .* Raise budget_usd"):
+    with pytest.raises(JudgeStopped, match=r"the budget of \$0\.03 is used up: .* Raise `budget_usd`"):
         for number in range(200):
             asyncio.run(ask(number))
     assert 0 < interactive_cost(api) == account(tmp_path).spent <= Decimal("0.03")

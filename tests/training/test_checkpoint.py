@@ -213,7 +213,7 @@ def test_a_tensor_that_lost_some_bits_is_not_taken_for_whole(again: TrainingJob)
 
 
 def test_a_run_that_stands_is_not_written_over(again: TrainingJob) -> None:
-    assert "holds a run at step-3; go on with --resume" in refused(replace(again, resume=False))
+    assert "holds a run at step-3; go on with `resume`" in refused(replace(again, resume=False))
 
 
 def test_a_run_does_not_go_on_with_other_models(again: TrainingJob, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_run_does_not_go_on_with_other_models(again: TrainingJob, tmp_path: Pa
     config = json.loads((tmp_path / "qwen" / "config.json").read_text())
     (tmp_path / "qwen" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     message = refused(replace(again, pretrained=replace(again.pretrained, qwen=tmp_path / "qwen")))
-    assert "other models than --qwen and --ltx name" in message
+    assert "other models than `qwen` and `ltx` name" in message
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_policy_settings_of_the_version_before_are_read_by_their_names_of_today(
 def test_a_run_does_not_go_on_with_other_data(again: TrainingJob, tmp_path: Path) -> None:
     clip_dataset(tmp_path / "other", [9] * 5)
     message = refused(replace(again, data={"data": str(tmp_path / "other")}))
-    assert "step-3 does not fit this --data" in message and "another dataset" in message
+    assert "step-3 does not fit this `data`" in message and "another dataset" in message
 
 
 def test_a_run_may_go_on_for_longer_and_with_a_lower_rate(again: TrainingJob) -> None:

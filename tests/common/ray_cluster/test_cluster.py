@@ -261,7 +261,7 @@ def test_a_node_that_cannot_look_into_out_is_named_unless_it_has_gone_meanwhile(
     monkeypatch.setattr(ray, "get", fail)
     monkeypatch.setattr(ray, "nodes", lambda: [node | {"Alive": is_alive}])
     if is_alive:
-        with pytest.raises(RunStopped, match=r"node 10\.0\.0\.2 cannot look into --out"):
+        with pytest.raises(RunStopped, match=r"node 10\.0\.0\.2 cannot look into `out`"):
             shared_out._result(None, node)
     else:
         assert shared_out._result(None, node)

@@ -18,14 +18,14 @@ FILM = BuildConfig(judge="film")
 @pytest.mark.parametrize(
     ("outcome", "reason", "config", "remedy"),
     [
-        ("rejected", "first_shot", FILM, "give --judge none or --judge claude; then build into another --out"),
-        ("rejected", "too_small", SMALL, "lower --rules.min-width 832 --rules.min-height 480"),
-        ("rejected", "too_low", replace(SMALL, rules=Rules(min_height=999)), "--rules.min-height 999"),
-        ("rejected", "hdr", replace(SMALL, rules=Rules(hdr="reject")), "give --rules.hdr convert"),
-        ("rejected", "no_caption", SMALL, "--judge claude --caption-missing"),
+        ("rejected", "first_shot", FILM, "give `judge` none or `judge` claude; then build into another `out`"),
+        ("rejected", "too_small", SMALL, "lower `rules.min_width` 832 `rules.min_height` 480"),
+        ("rejected", "too_low", replace(SMALL, rules=Rules(min_height=999)), "`rules.min_height` 999"),
+        ("rejected", "hdr", replace(SMALL, rules=Rules(hdr="reject")), "give `rules.hdr` convert"),
+        ("rejected", "no_caption", SMALL, "`judge` claude `caption_missing`"),
         ("rejected", "span_outside", SMALL, "correct `start` and `end`"),
-        ("dropped", "no_pass", FILM, "raise --film.max-overlap 0.5, or give --judge none"),
-        ("failed", "damaged", SMALL, "raise --rules.max-damaged-frames 0"),
+        ("dropped", "no_pass", FILM, "raise `film.max_overlap` 0.5, or give `judge` none"),
+        ("failed", "damaged", SMALL, "raise `rules.max_damaged_frames` 0"),
     ],
 )
 def test_the_remedy_names_the_setting_that_decided(outcome: str, reason: str, config: BuildConfig, remedy: str) -> None:
@@ -41,7 +41,7 @@ def test_no_setting_is_named_where_none_decided(reason: str) -> None:
 def test_the_commonest_ends_come_first_and_a_remedy_comes_once() -> None:
     ends = [("rejected", "hdr", 1), ("rejected", "too_low", 2), ("rejected", "too_small", 4), ("failed", "damaged", 3)]
     told = why_nothing_is_kept(ends, SMALL)
-    assert told.startswith("4 rejected too_small, 3 failed damaged, 2 rejected too_low; lower --rules.min-width 832")
+    assert told.startswith("4 rejected too_small, 3 failed damaged, 2 rejected too_low; lower `rules.min_width` 832")
     assert told.count("lower") == 1 and "hdr" not in told
 
 

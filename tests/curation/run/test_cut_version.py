@@ -93,7 +93,7 @@ def test_a_finished_dataset_stays_as_it_is_and_no_clip_is_added(
     as_written_by_the_first_version(out)
     before = {path: path.read_bytes() for path in out.rglob("*.tar")}
     build_inline(source, out, SMALL)
-    with pytest.raises(UsageError, match=r"was finished by an older version, .* --retry would mix"):
+    with pytest.raises(UsageError, match=r"was finished by an older version, .* `retry` would mix"):
         build_inline(source, out, SMALL, retry=frozenset({"failed"}))
     assert {path: path.read_bytes() for path in out.rglob("*.tar")} == before
     assert_conserved(out)

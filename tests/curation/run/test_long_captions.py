@@ -81,7 +81,7 @@ def test_a_caption_too_dear_for_the_whole_budget_leaves_it_to_the_others(
     source, out = spans(tmp_path, ordered(6, long_at=long_at)), tmp_path / "out"
     config = replace(CLAUDE, limits=replace(CLAUDE.limits, batch_clips=6))
     for _ in range(2):
-        with pytest.raises(RunStopped, match=r"the clip \S+ is not decided: .* Raise budget_usd, or shorten"):
+        with pytest.raises(RunStopped, match=r"the clip \S+ is not decided: .* Raise `budget_usd`, or shorten"):
             build_inline(source, out, config, judge_budget=judge_budget("0.05", in_batches=in_batches))
         assert [row.position for row in ledger(out, config)] == [i for i in range(6) if i != long_at]
         assert {row.outcome for row in ledger(out, config)} == {"kept"}
@@ -97,7 +97,7 @@ def test_the_engine_goes_on_with_the_other_units(api: ClaudeApi, tmp_path: Path)
     api.context = 1_000_000
     source, out = spans(tmp_path, ordered(6, long_at=1)), tmp_path / "out"
     order = BuildRequest(str(source), str(out), CLAUDE, workers=1, judge_budget=judge_budget("0.05"))
-    with pytest.raises(RunStopped, match="Raise budget_usd, or shorten"):
+    with pytest.raises(RunStopped, match="Raise `budget_usd`, or shorten"):
         build(order, BuildProgress())
     assert [row.position for row in ledger(out, CLAUDE)] == [i for i in range(6) if i != 1]
 

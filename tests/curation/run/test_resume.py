@@ -128,7 +128,7 @@ def test_a_worker_that_does_not_see_the_dataset_says_so_and_writes_nothing(tmp_p
     given = Source.at(str(source))
     job = UnitContext(SMALL, given.root, Storage.at(tmp_path / "not-mounted"), ffmpeg.build(), "run")
     (unit, *_) = Plan(Storage.at(out), SMALL).units(ShardName("train", 0))
-    with pytest.raises(RunStopped, match="does not see --out"):
+    with pytest.raises(RunStopped, match="does not see `out`"):
         screen_unit(job, unit)
     assert not (tmp_path / "not-mounted").exists()
 

@@ -209,7 +209,7 @@ def test_a_source_of_one_file_that_was_changed_stops_the_run_and_the_remedies_ar
     happens(single["tar" if kind == "tar" else "video"])
     with pytest.raises(StorageFault, match="is the right disk mounted") as told:
         build_inline(source, out, SMALL)
-    assert "put back what was planned; if it was changed on purpose, plan it anew into another --out" in str(told.value)
+    assert "put back what was planned; if it was changed on purpose, plan it anew into another `out`" in str(told.value)
     assert ledger(out) == []
 
 

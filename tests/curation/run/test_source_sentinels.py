@@ -82,7 +82,7 @@ def test_a_folder_that_is_gone_stops_the_run_and_fails_no_clip(
 ) -> None:
     shutil.copytree(source, tmp_path / "kept", copy_function=shutil.copy2)
     happens(source / "b")
-    with pytest.raises(StorageFault, match=rf"{named}.*[mM]ount .*; if .* on purpose, .* another --out"):
+    with pytest.raises(StorageFault, match=rf"{named}.*[mM]ount .*; if .* on purpose, .* another `out`"):
         build_inline(source, tmp_path / "out", TINY)
     assert {row.outcome for row in ledger(tmp_path / "out", TINY)} == {"kept"}
     shutil.rmtree(source)

@@ -198,7 +198,7 @@ def test_a_batch_that_this_account_does_not_know_stops_the_run_and_says_which(
     [said] = {str(answer) for answer in answers}
     assert all(isinstance(answer, JudgeStopped) for answer in answers)
     assert made.id in said
-    assert "--model" not in said
+    assert "`model`" not in said
     assert len(open_batches(tmp_path)) == 1
 
 

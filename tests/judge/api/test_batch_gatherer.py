@@ -107,7 +107,7 @@ def test_a_budget_for_a_part_of_the_questions_pays_for_that_part_and_more_money_
     assert 0 < len(api.paid) < 200
     assert batch_cost(api) <= Decimal("0.5")
     assert len(stops) == 1
-    assert "budget_usd" in stops.pop()
+    assert "`budget_usd`" in stops.pop()
     assert {answer.key for answer in paid} <= paid_for(tmp_path).keys()
     before = asked_in_batches(api)
     answers = ask_all(tmp_path, requests, budget="5", in_batches=True)

@@ -380,7 +380,7 @@ def test_who_has_no_room_left_is_told_the_sums_and_the_remedy() -> None:
         at_once(work(folder))
     assert str(raised.value) == (
         "the budget of $1 is used up: $0.5000 spent on 1 answers and $0.2500 set aside for answers that were lost;"
-        " what comes next may cost $0.3000. Raise budget_usd"
+        " what comes next may cost $0.3000. Raise `budget_usd`"
     )
 
 

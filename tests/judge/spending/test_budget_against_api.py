@@ -65,7 +65,7 @@ def test_all_that_the_server_made_costs_no_more_than_the_budget(
     assert known.allowance == known.spent + known.lost and not known.is_open
     [said] = {str(end) for end in found if not isinstance(end, Answer)}
     assert all(isinstance(end, (Answer, JudgeStopped)) for end in found)
-    assert "Raise budget_usd" in said
+    assert "Raise `budget_usd`" in said
     assert f"${budget}" in said
     assert len(said.splitlines()) == 1
 

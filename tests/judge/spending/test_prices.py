@@ -151,7 +151,7 @@ def test_a_retired_model_is_refused_with_its_date_and_what_there_is() -> None:
     ("asked", "remedy"), [("claude-sonet-5-5", "is claude-sonnet-5-5 meant?"), ("gpt", "there are claude-haiku-5-5, ")]
 )
 def test_an_unknown_model_is_refused_with_the_nearest_one_and_the_way_to_name_a_price(asked: str, remedy: str) -> None:
-    with pytest.raises(JudgeUsageError, match=f"model {asked}: no price known for it on 2026-11-22") as raised:
+    with pytest.raises(JudgeUsageError, match=f"`model` {asked}: no price known for it on 2026-11-22") as raised:
         TABLE.for_model(asked)
     assert remedy in str(raised.value) and "a file of your own" in str(raised.value)
 

@@ -210,7 +210,7 @@ def test_the_models_of_another_checkpoint_are_refused(pretrained: PretrainedMode
     shutil.copytree(pretrained.ltx, tmp_path / "ltx")
     config = tmp_path / "ltx" / "transformer" / "config.json"
     config.write_text(config.read_text().replace('"num_layers": 2', '"num_layers": 1'))
-    with pytest.raises(UsageError, match="other models than --qwen and --ltx name"):
+    with pytest.raises(UsageError, match="other models than `qwen` and `ltx` name"):
         of_checkpoint(checkpoint, pretrained.qwen, tmp_path / "ltx").open(CPU)
 
 
@@ -248,7 +248,7 @@ def test_too_many_videos_for_the_gpu_stop_with_the_remedy(exported: Path, monkey
 
     model = ours(exported)
     monkeypatch.setattr(UnifiedModel, "velocity", full)
-    with pytest.raises(TrainingStopped, match=r"2 at once: .* smaller --batch"):
+    with pytest.raises(TrainingStopped, match=r"2 at once: .* smaller `batch`"):
         model.videos(TEXTS, SEEDS)
 
 

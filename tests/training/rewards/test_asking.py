@@ -108,7 +108,7 @@ def test_a_budget_that_is_used_up_ends_all_asking_and_is_never_passed(api: Claud
         futures = [asker.submit(question(number), SCENE) for number in range(60)]
         ends = [future.exception() for future in futures]
     stops = [end for end in ends if end]
-    assert stops and all(isinstance(end, JudgeStopped) and "Raise budget_usd" in str(end) for end in stops)
+    assert stops and all(isinstance(end, JudgeStopped) and "Raise `budget_usd`" in str(end) for end in stops)
     spent = interactive_cost(api)
     assert 0 < spent <= Decimal("0.05")
     assert account(tmp_path).spent == spent

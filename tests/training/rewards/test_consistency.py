@@ -91,9 +91,9 @@ def test_what_ends_the_asking_is_told_to_every_rank_in_one_line(api: ClaudeApi, 
     first, second = run(ended, 2, tmp_path)
     assert first == second and not any("\n" in end for end in first)
     budget, no_price, retired, no_key = first
-    assert budget.startswith("TrainingPaused: the budget of $0.03 is used up") and "Raise budget_usd" in budget
-    assert no_price.startswith("UsageError: --judge-model claude-sonnet-9: no price known")
-    assert re.match("UsageError: --judge-model claude-3-7-sonnet-latest was retired", retired)
+    assert budget.startswith("TrainingPaused: the budget of $0.03 is used up") and "Raise `budget_usd`" in budget
+    assert no_price.startswith("UsageError: `reward.judge.model` claude-sonnet-9: no price known")
+    assert re.match("UsageError: `reward.judge.model` claude-3-7-sonnet-latest was retired", retired)
     assert no_key.startswith("UsageError: the judge claude needs a key") and "ANTHROPIC_API_KEY" in no_key
     assert 0 < interactive_cost(api) == account(tmp_path).spent <= Decimal("0.03")
 
