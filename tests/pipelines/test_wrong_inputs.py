@@ -71,15 +71,13 @@ WRONG = [
     wrong("build_nsp --source {film/clips.csv} --out 'C:\\data\\out'", "--out C:\\data\\out is a path of Windows"),
     wrong("build_nsp --source {film/clips.csv} --out '${DATA}/out'", "the shell put nothing in for ${DATA}"),
     wrong("build_nsp --source {film/clips.csv} --out '“{out}”'", "has quotes around it"),
-    wrong("show '{built} '", "--out '{built} ' begins or ends with white space"),
-    wrong("report 'C:\\nsp'", "--out C:\\nsp is a path of Windows"),
+    wrong("show '{built} '", "OUT '{built} ' begins or ends with white space"),
+    wrong("report 'C:\\nsp'", "OUT C:\\nsp is a path of Windows"),
     wrong("fetch_film 'C:\\film'", "FOLDER: C:\\film is a path of Windows"),
     wrong("fetch_film s3://bucket/film", "FOLDER: s3://bucket/film is no local path"),
     wrong(f"{TOY} --data 'C:\\nsp'", "--data C:\\nsp is a path of Windows"),
     # the wrong folder
-    wrong(
-        "build_nsp --status --out {run}", "--out {run} holds no dataset, but a training run; name one that build_nsp"
-    ),
+    wrong("build_nsp --status --out {run}", "--out {run} holds no dataset, but a training run; name one that a build"),
     wrong("build_nsp --verify --out {latents}", "--out {latents} holds no dataset, but latents"),
     wrong("build_nsp --status --out {run/export}", "holds no dataset, but a trained model"),
     wrong("build_nsp --status --out {built/shards}", "holds no dataset", "is {built} meant?"),

@@ -179,7 +179,7 @@ def test_prices_that_were_given_are_kept_and_told(
     dear.write_text(PRICES.format(model="claude-sonnet-5-5").replace("= 20", "= 40").replace("= 4", "= 8"))
     caplog.clear()
     build("--out", out)
-    assert "up to $5 in all, by the table of --prices ($4 in, $20 out, a million tokens); $" in caplog.messages[0]
+    assert "up to $5 in all, by the table of `prices` ($4 in, $20 out, a million tokens); $" in caplog.messages[0]
     assert account(out).spent == sum(answer.usd for answer in stored(out).values()) == 2 * true_cost(api.exchanges)
 
     build("--out", out, "--prices", dear)
