@@ -126,7 +126,7 @@ def test_a_plan_of_the_other_choice_is_refused_once_anything_was_done_by_it(
         prepare(place, given, CLAUDE, judge_budget(uncaptioned=choice))  # type: ignore[arg-type]
         assert (Plan(place, CLAUDE).skipped > 0) == (choice == "skip")
     build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
-    with pytest.raises(UsageError, match=r"was planned as with --.+ 2 clips without a caption"):
+    with pytest.raises(UsageError, match=r"was planned as with `.+ 2 clips without a caption"):
         prepare(place, given, CLAUDE, judge_budget(uncaptioned=then))  # type: ignore[arg-type]
     flag = "--skip-uncaptioned" if then == "skip" else "--caption-missing"
     told = error("--source", str(source), "--out", str(tmp_path / "out"), *CLAUDE_FLAGS, "--estimate", flag)

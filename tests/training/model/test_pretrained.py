@@ -193,24 +193,24 @@ def test_ltx_is_opened_part_by_part_in_the_precision_that_is_asked_for(pretraine
 
 
 @pytest.mark.parametrize(
-    ("missing", "flag"),
+    ("missing", "model"),
     [
-        ("qwen", "--qwen"),
-        ("qwen/config.json", "--qwen"),
-        ("ltx", "--ltx"),
-        ("ltx/transformer", "--ltx"),
-        ("ltx/vae", "--ltx"),
-        ("ltx/scheduler", "--ltx"),
+        ("qwen", "qwen"),
+        ("qwen/config.json", "qwen"),
+        ("ltx", "ltx"),
+        ("ltx/transformer", "ltx"),
+        ("ltx/vae", "ltx"),
+        ("ltx/scheduler", "ltx"),
     ],
 )
-def test_what_is_missing_is_told_with_the_flag_that_names_it(
-    pretrained: PretrainedModels, tmp_path: Path, missing: str, flag: str
+def test_what_is_missing_is_told_with_the_argument_that_names_it(
+    pretrained: PretrainedModels, tmp_path: Path, missing: str, model: str
 ) -> None:
     shutil.copytree(pretrained.qwen, tmp_path / "qwen")
     shutil.copytree(pretrained.ltx, tmp_path / "ltx")
     gone = tmp_path / missing
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
-    with pytest.raises(UsageError, match=f"^{flag} {tmp_path / flag.strip('-')} holds no ") as error:
+    with pytest.raises(UsageError, match=f"^`{model}` {tmp_path / model} holds no ") as error:
         PretrainedModels(tmp_path / "qwen", tmp_path / "ltx")
     assert missing.count("/") == 0 or gone.name in str(error.value)
 
