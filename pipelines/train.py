@@ -13,7 +13,7 @@ from nextscene.pipelines.cli import startup  # noqa: F401  before all that may b
 import os
 import tomllib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -33,7 +33,7 @@ from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.exit_codes import handle_errors
-from nextscene.pipelines.cli.options import chosen, dollars, options
+from nextscene.pipelines.cli.options import chosen, dollars, given_settings, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_dataset, check_out
 from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.cli.stop_signals import STOPS
@@ -48,6 +48,7 @@ from nextscene.training.job import TrainingJob
 from nextscene.training.model.model_folders import check_openable
 from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.recipe import STAGES, Recipe
+from nextscene.training.resumed_recipe import resumed_recipe
 from nextscene.training.summary import StageSummary
 
 RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
@@ -173,6 +174,8 @@ def main(
         rank_and_world(meeting=True)
     if _leads():
         check_out(out, RUN, *places.values())
+    if resume:
+        settings = _resumed(settings, given_settings(Recipe, flags), out)
     job = _job(settings, places, out, qwen, ltx, init, resume)
     job = replace(job, budget=budget, prices=known)
     with _alone(job) as owned:
@@ -183,6 +186,17 @@ def main(
         sys.exit(_stopped())
     if _leads():
         _print_summary(summary, out)
+
+
+def _resumed(recipe: Recipe, given: Collection[str], out: Path) -> Recipe:
+    """Return the recipe to go on with, if there is a run to go on with. Print how it differs."""
+    newest = latest(checkpoints(out.absolute(), recipe.name))
+    if newest is None:
+        return recipe
+    resumed, lines = resumed_recipe(recipe, given, CheckpointInfo.read(newest))
+    for line in lines if _leads() else ():
+        console.err.print(line, markup=False)
+    return resumed
 
 
 @contextmanager
@@ -323,7 +337,8 @@ def _print_summary(summary: StageSummary, out: Path) -> None:
     lines = {"stage": f"{summary.stage}, {summary.step:,} steps, {summary.trained_parameters:,} parameters trained"}
     if summary.heldout_before >= 0:
         lines["held out"] = (
-            f"loss {summary.heldout_before:.4f} before, {summary.heldout_after:.4f} after; predicting zero"
+            f"loss {summary.heldout_before:.4f} before, {summary.heldout_after:.4f} after"
+            f"{f' ({summary.unaveraged:.4f} unaveraged)' if summary.unaveraged >= 0 else ''}; predicting zero"
             f" {summary.zero:.4f}"
         )
     if summary.reward_first >= 0:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ class CheckpointInfo:
     `model` is the fingerprint of the pretrained models, `bridge` the configuration of the bridge. `parameters` names
     all parameters that this stage and those before it trained, `averaged` those of them that have a moving average.
     `determining` are the recipe's identity settings, `loader` is the position in the data, `world` the number of ranks
-    that wrote the checkpoint.
+    that wrote the checkpoint. `average_updates` is the number of updates of a moving average that warms up, None for
+    one that does not: those of runs that began before there was a warm-up. `settings` are all settings of the run, by
+    their dotted names; empty if an earlier version did not record them.
     """
 
     recipe: str
@@ -43,6 +45,8 @@ class CheckpointInfo:
     determining: dict[str, Any]
     loader: dict[str, int]
     version: int = VERSION
+    average_updates: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def read(checkpoint: Path) -> CheckpointInfo:
@@ -52,7 +56,9 @@ class CheckpointInfo:
         """
         try:
             info = CheckpointInfo(**json.loads((checkpoint / ABOUT).read_text(encoding="utf-8")))
-            info = replace(info, determining=with_current_names(info.determining))
+            info = replace(
+                info, determining=with_current_names(info.determining), settings=with_current_names(info.settings)
+            )
         except (OSError, ValueError, TypeError, AttributeError) as error:
             reason = f"there is no {ABOUT} in it" if isinstance(error, OSError) else f"its {ABOUT} is damaged: {error}"
             folders = (checkpoint, checkpoint / "checkpoints", *checkpoint.glob("*/checkpoints"))

@@ -12,6 +12,10 @@ class TrainingStopped(StoppedError):
     """A run that cannot continue as it is. Its checkpoints are complete, and the message says what to change."""
 
 
+class Diverged(TrainingStopped):
+    """A run whose weights no longer give a finite loss."""
+
+
 class WorkersLost(TrainingStopped):
     """A failure of Ray, or the loss of more workers than may be replaced."""
 

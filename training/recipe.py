@@ -185,13 +185,12 @@ class Recipe:
         divergence, for example.
         """
         free = (*_FREE_TO_CHANGE, *(() if self.is_reinforcement_learning else ("policy.", "reward.")))
-        lasting = {
-            name: value
-            for name, value in flat(self).items()
-            if name not in ("mix", "trainable") and not name.startswith(free)
-        }
-        mixes = [asdict(mix) for mix in self.mix]
-        return {**lasting, "mix": mixes, "trainable": list(self.trainable), "precision": self.parallel.precision}
+        lasting = {name: value for name, value in self.all_settings().items() if not name.startswith(free)}
+        return {**lasting, "precision": self.parallel.precision}
+
+    def all_settings(self) -> dict[str, Any]:
+        """Return dotted name → value of every setting, in types of JSON and TOML."""
+        return {**flat(self), "mix": [asdict(mix) for mix in self.mix], "trainable": list(self.trainable)}
 
 
 def with_current_names(recorded: Mapping[str, Any]) -> dict[str, Any]:

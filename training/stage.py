@@ -5,6 +5,7 @@ Tested in tests/training/test_trainer.py and tests/training/test_checkpoint.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from nextscene.training.model.trainable import describe_parameters, set_trainabl
 from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.optimizer.build import build_optimizer, state_tensors
 from nextscene.training.optimizer.ema import EMA
+from nextscene.training.optimizer.sharding import local_part
 from nextscene.training.recipe import STAGES, Recipe
 from nextscene.training.rewards import REWARDS
 from nextscene.training.rewards.base import Reward, RewardContext
@@ -82,6 +84,13 @@ class StageState:
             found |= {f"start.{name}": value for name, value in self.reference.shadows.items()}
         return found
 
+    def has_finite_weights(self) -> bool:
+        """Return True if all trained weights of this rank, and their averages, are finite."""
+        averages = self.ema.shadows.values() if self.ema else ()
+        parts = [local_part(value.detach()) for value in (*self.trained_parameters.values(), *averages)]
+        largest = torch.stack(torch._foreach_norm([part for part in parts if part.numel()], ord=math.inf)).max()
+        return math.isfinite(float(largest))
+
     def checkpoint_info(self, step: int, loader: Mapping[str, int]) -> CheckpointInfo:
         """Return the description of a checkpoint after `step` steps, with the state of the loader at that step."""
         recipe = self.job.recipe
@@ -97,6 +106,8 @@ class StageState:
             averaged=sorted(self.ema.shadows) if self.ema else [],
             determining=recipe.identity_settings(),
             loader=dict(loader),
+            average_updates=self.ema.updates if self.ema and self.ema.warm_up else None,
+            settings=recipe.all_settings(),
         )
 
     @contextmanager
@@ -176,7 +187,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         trained_parameters=learnt,
         saved_parameters=sorted({*learnt, *bridge, *(before.parameters if before else [])}),
         optimizer=build_optimizer(learnt, recipe.optimizer),  # Prodigy measures distance from the present weights
-        ema=EMA(learnt, recipe.optimizer.ema) if recipe.optimizer.ema else None,
+        ema=EMA(learnt, recipe.optimizer.ema, warm_up=True) if recipe.optimizer.ema else None,
         reference=EMA(learnt, 1.0) if recipe.is_reinforcement_learning else None,
         loader=loader,
         encoder=encoder,
@@ -191,6 +202,8 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
     )
     if resumed and before:
         _resume(state, resumed, before)
+        if state.step > state.steps:
+            raise UsageError(f"{resumed} is beyond the {state.steps} steps that are wanted; give a larger `steps`")
     if world.is_leader:
         _report(state, sets.encoded, begin, observer)
     return state
@@ -258,7 +271,9 @@ def _check_fits(job: TrainingJob, before: CheckpointInfo, same_run: bool, begin:
     if before.model != job.pretrained.fingerprint:
         raise UsageError(f"{begin} was trained from other models than `qwen` and `ltx` name; name those")
     if same_run:
-        pairs = differences(before.determining, recipe.identity_settings())
+        decides, defaults = recipe.identity_settings(), Recipe().all_settings()
+        newer = {name: defaults.get(name) for name in decides if name not in before.determining}
+        pairs = differences({**newer, **before.determining}, decides)
         if pairs:
             listed = "; ".join(f"{name} is {now!r}, was {then!r}" for name, (then, now) in pairs.items())
             raise UsageError(
@@ -278,6 +293,9 @@ def _resume(state: StageState, checkpoint_folder: Path, info: CheckpointInfo) ->
     except StateMismatch as error:
         raise UsageError(f"{checkpoint_folder} does not fit this `data`: {error}") from error
     state.step = info.step
+    if state.ema:
+        state.ema.warm_up = info.average_updates is not None
+        state.ema.updates = info.step if info.average_updates is None else info.average_updates
 
 
 def _report(state: StageState, encoded: bool, begin: Path | None, observer: TrainingObserver) -> None:

@@ -37,7 +37,8 @@ class StageSummary:
     """The summary of a stage after `step` of its `steps`.
 
     `heldout_before`, `heldout_after` and `zero` are losses on held-out clips: at the start, at the end, and of
-    predicting a velocity of zero. They are -1 if there are no held-out clips.
+    predicting a velocity of zero. `unaveraged` is that of the weights at the end, of which the export has the moving
+    average. They are -1 if there are no held-out clips.
 
     `reward_first` and `reward_last` are mean rewards over the first and the last tenth of the steps that have rewards,
     -1 if there are none.
@@ -53,6 +54,7 @@ class StageSummary:
     heldout_before: float = -1.0
     heldout_after: float = -1.0
     zero: float = -1.0
+    unaveraged: float = -1.0
     reward_first: float = -1.0
     reward_last: float = -1.0
     seen: TextAblation = UNKNOWN

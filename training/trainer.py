@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from statistics import fmean
 
+import torch
+
 from nextscene.common.errors import UsageError
 from nextscene.training.checkpoint import Checkpoints
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.process_group import World
-from nextscene.training.errors import TrainingPaused, TrainingStopped
+from nextscene.training.errors import Diverged, TrainingPaused, TrainingStopped
 from nextscene.training.job import TrainingJob, TrainingObserver
 from nextscene.training.metrics.logger import MetricsLogger, read_metrics
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.model.export import check_replaceable, export
 from nextscene.training.objectives import OBJECTIVES
 from nextscene.training.objectives.base import StepOutput
+from nextscene.training.objectives.flow_matching import sample_losses
 from nextscene.training.optimizer.gradient_clipping import clip_gradients
 from nextscene.training.optimizer.lr_schedule import learning_rate, set_learning_rate
 from nextscene.training.optimizer.prodigy import Prodigy
@@ -53,23 +56,30 @@ class _Trainer:
         state = self._state
         if self._world.is_leader:
             self._observer.begin(state.steps, self._step)
+        batches = iter(state.batches)
         try:
             stopping = self._world.any_rank(self._observer.stopping)
             if self._step == 0 and not stopping:
                 self._evaluate()
-            batches = iter(state.batches)
             while self._step < state.steps and not stopping:
                 stopping = self._take_step(batches)
                 if self._is_due(self._recipe.logging.checkpoint_every) or stopping:
-                    self._save()
+                    self._save(batches)
                 if self._is_due(self._recipe.logging.evaluate_every) and self._step < state.steps:
                     self._evaluate()
+            self._save(batches)
+            self._confirm_save(batches)
             return self._finish()
         except (UsageError, TrainingPaused):
-            self._save()
+            self._save(batches)
+            self._checkpoints.confirm()
             self._checkpoints.wait()
             raise
+        except Diverged:
+            self._checkpoints.discard()
+            raise
         finally:
+            self._checkpoints.confirm()  # whatever ended the run, its weights were finite when they were saved
             self._objective.close()
             self._checkpoints.close()
             if self._logger:
@@ -89,7 +99,9 @@ class _Trainer:
         self._check_owner()
         stopping = self._world.any_rank(self._observer.stopping)
         if not math.isfinite(output.loss + norm):
-            raise TrainingStopped(self._diverged(output, norm))
+            raise self._not_finite(output, norm, batches)
+        if output.has_gradient:
+            self._checkpoints.confirm()
         if output.has_gradient:
             set_learning_rate(state.optimizer, learning_rate(config, self._step))
             state.optimizer.step()
@@ -103,13 +115,30 @@ class _Trainer:
         self._log_step(output, norm)
         return stopping
 
-    def _diverged(self, output: StepOutput, norm: float) -> str:
+    def _not_finite(self, output: StepOutput, norm: float, batches: Iterator[TrainingBatch]) -> TrainingStopped:
+        """Return the error for a step with a loss or gradient that is not finite. Find out whose fault it is."""
+        what = f"step {self._step + 1} has a loss of {output.loss} and a gradient of norm {norm}, and was not applied."
+        if self._is_loss_finite(batches):
+            return TrainingStopped(
+                f"{what} With the same weights other clips have a finite loss. Its clips here were"
+                f" {', '.join(output.keys[:8])}: look at those, or lower optimizer.lr or optimizer.max_grad_norm, and"
+                " go on from the last checkpoint"
+            )
+        return self._diverged(what)
+
+    def _diverged(self, what: str) -> Diverged:
         newest = latest(self._job.checkpoints)
-        return (
-            f"step {self._step + 1} has a loss of {output.loss} and a gradient of norm {norm}, and was not applied."
-            f" Its clips here were {', '.join(output.keys[:8])}. Look at those, or lower optimizer.lr or"
+        return Diverged(
+            f"{what} The weights give no finite loss: the training has diverged. Lower optimizer.lr or"
             f" optimizer.max_grad_norm, and go on from {newest.name if newest else 'the beginning'}"
         )
+
+    def _is_loss_finite(self, batches: Iterator[TrainingBatch]) -> bool:
+        """Return True if the weights are finite, and their loss on the next micro-batch of each rank is, too."""
+        state = self._state
+        with torch.no_grad():
+            total = sample_losses(state.model, next(batches)).sum()
+        return not self._world.any_rank(not (math.isfinite(total.item()) and state.has_finite_weights()))
 
     def _log_step(self, output: StepOutput, norm: float) -> None:
         metrics = {"loss": output.loss, "gradient_norm": norm, **output.metrics}
@@ -128,32 +157,52 @@ class _Trainer:
             self._job.check_owner()
 
     def _evaluate(self) -> None:
-        """Log the validation loss of the averaged weights on held-out clips, if there are any, and make samples."""
+        """Log the validation loss on held-out clips, if there are any, and make samples.
+
+        Both of the averaged weights, which are exported, and of the weights as they are, if there is an average.
+        """
         self._check_owner()
         validator, config = self._state.heldout, self._recipe.logging
         if validator:
+            own = validator.loss(self._state.model)
             with self._state.ema_weights():
-                loss = validator.loss(self._state.model)
+                loss = validator.loss(self._state.model) if self._state.ema else own
                 folder = self._job.folder / "samples" / f"step-{self._step}"
                 validator.save_samples(
                     self._state.model, folder, config.sample_clips, config.sample_steps, config.guidance
                 )
             if self._logger:
-                self._logger.log("evaluation", self._step, {"heldout_loss": loss.model, "zero_loss": loss.zero})
-                compared = f"{loss.model:.4f}, predicting zero {loss.zero:.4f}"
+                metrics = {
+                    "heldout_loss": loss.model,
+                    "heldout_loss_low_sigma": loss.low_sigma,
+                    "heldout_loss_unaveraged": own.model,
+                    "zero_loss": loss.zero,
+                }
+                self._logger.log("evaluation", self._step, metrics)
+                compared = f"{loss.model:.4f}, unaveraged {own.model:.4f}, predicting zero {loss.zero:.4f}"
                 self._observer.note(f"step {self._step}: loss on {validator.count} held-out clips {compared}")
         if self._logger:
             self._logger.save_curves()
 
-    def _save(self) -> None:
+    def _save(self, batches: Iterator[TrainingBatch]) -> None:
         if self._saved == self._step:
             return
+        self._confirm_save(batches)
         self._check_owner()
+        if self._world.any_rank(not self._state.has_finite_weights()):
+            raise self._diverged(f"after step {self._step} there are weights that are not finite.")
         self._checkpoints.save(self._state.tensors(), self._state.checkpoint_info(self._step, self._data))
         self._saved = self._step
 
+    def _confirm_save(self, batches: Iterator[TrainingBatch]) -> None:
+        """Make the last checkpoint valid now, for there is no further step, or none that changed the weights."""
+        if not self._checkpoints.unconfirmed:
+            return
+        if not self._is_loss_finite(batches):
+            raise self._diverged(f"step {self._step} was the last one.")
+        self._checkpoints.confirm()
+
     def _finish(self) -> StageSummary:
-        self._save()
         state, folder = self._state, self._job.folder
         existing = StageSummary.read(folder) if self._step == state.step else None
         self._checkpoints.wait()
@@ -169,6 +218,11 @@ class _Trainer:
         summary = replace(self._summary(), seen=seen, heldout=heldout)
         self._check_owner()
         if self._world.is_leader:
+            if state.ema:
+                self._observer.note(
+                    "the export has the moving average of the weights, of which"
+                    f" {state.ema.start_share:.2%} are still those that the stage began with"
+                )
             about = {**asdict(state.checkpoint_info(self._step, self._data)), "summary": asdict(summary)}
             export(self._job.run / "export", bridge_config(state.model), weights, self._job.pretrained, about)
             summary.write(folder)
@@ -183,6 +237,7 @@ class _Trainer:
             {
                 "heldout_before": losses[0]["heldout_loss"],
                 "heldout_after": losses[-1]["heldout_loss"],
+                "unaveraged": losses[-1].get("heldout_loss_unaveraged", -1.0),
                 "zero": losses[-1]["zero_loss"],
             }
             if losses

@@ -33,15 +33,21 @@ from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.summary import TextAblation
 
 _LEVELS = 4
+_LOW_SIGMA = 0.1
 _SEED = 0x5EED
 _FRAMES_SHOWN = 5
 
 
 class ValidationLoss(NamedTuple):
-    """The mean losses over the clips of a validator: of the model, and of predicting a velocity of zero."""
+    """The mean losses over the clips of a validator: of the model, and of predicting a velocity of zero.
+
+    `low_sigma` is that of the model at σ = 0.1, the level of the last sampling step, which the density of training
+    hardly reaches.
+    """
 
     model: float
     zero: float
+    low_sigma: float
 
 
 @dataclass(frozen=True)
@@ -91,38 +97,39 @@ class Validator:
     @torch.no_grad()
     def loss(self, model: UnifiedModel) -> ValidationLoss:
         """Return the validation loss. All ranks call this alike."""
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums = torch.zeros(4, dtype=torch.float64)
         for clip in self._clips:
-            own, zero = self._losses(model, clip, clip.text)
-            sums += clip.weight * torch.tensor([1.0, own, zero], dtype=torch.float64)
-        clips, own, zero = self._world.all_reduce_sum(sums).tolist()
-        return ValidationLoss(own / clips, zero / clips)
+            sums += clip.weight * torch.tensor([1.0, *self._losses(model, clip, clip.text)], dtype=torch.float64)
+        clips, *totals = self._world.all_reduce_sum(sums).tolist()
+        return ValidationLoss(*(total / clips for total in totals))
 
     @torch.no_grad()
     def text_ablation(self, model: UnifiedModel) -> TextAblation:
         """Compare the loss under each clip's own text with that under another's. All ranks call this alike."""
         sums = torch.zeros(3, dtype=torch.float64)
         for clip in self._clips:
-            gain = self._losses(model, clip, clip.other_text)[0] - self._losses(model, clip, clip.text)[0]
+            gain = self._losses(model, clip, clip.other_text).model - self._losses(model, clip, clip.text).model
             sums += clip.weight * torch.tensor([1.0, gain, float(gain > 0)], dtype=torch.float64)
         clips, gain, lower = self._world.all_reduce_sum(sums).tolist()
         return TextAblation(int(clips), gain / clips, lower / clips)
 
-    def _losses(self, model: UnifiedModel, clip: _ValidationClip, text: str) -> tuple[float, float]:
-        """Return the model's loss and that of predicting zero, over σ at the quantiles of the training density."""
+    def _losses(self, model: UnifiedModel, clip: _ValidationClip, text: str) -> ValidationLoss:
+        """Return the losses of a clip, over σ at the quantiles of the training density."""
         encoder = self._encoder
         grid = Grid(*clip.latents.mean.shape[2:])
-        refs = [SampleRef(clip.number, level) for level in range(_LEVELS)]
+        refs = [SampleRef(clip.number, level) for level in range(_LEVELS + 1)]
         random = sample_noise(_SEED, refs, clip.latents.mean.shape[1:])
         clean = encoder.normalized_tokens(clip.latents.sample(random.posterior.to(encoder.device)))
         noise = pack(random.noise.to(encoder.device))
         normal = [NormalDist().inv_cdf((level + 0.5) / _LEVELS) for level in range(_LEVELS)]
-        sigma = torch.sigmoid(torch.tensor(normal) + mu(self._scheduler, grid.tokens)).to(encoder.device)
-        condition = model.condition(encoder.tokenize([text], [clip.sample.source])).expand(_LEVELS, -1, -1)
-        fps = torch.full((_LEVELS,), clip.sample.fps, device=encoder.device)
+        sigma = torch.sigmoid(torch.tensor(normal) + mu(self._scheduler, grid.tokens))
+        sigma = torch.cat([sigma, torch.tensor([_LOW_SIGMA])]).to(encoder.device)
+        condition = model.condition(encoder.tokenize([text], [clip.sample.source])).expand(len(refs), -1, -1)
+        fps = torch.full((len(refs),), clip.sample.fps, device=encoder.device)
         predicted = model.velocity(noised(clean, noise, sigma), sigma, condition, grid, fps)
         losses = loss_per_sample(predicted, clean, noise)
-        return losses.mean().item(), loss_per_sample(torch.zeros_like(predicted), clean, noise).mean().item()
+        zero = loss_per_sample(torch.zeros_like(predicted), clean, noise)
+        return ValidationLoss(*(part.mean().item() for part in (losses[:_LEVELS], zero[:_LEVELS], losses[_LEVELS:])))
 
     @torch.no_grad()
     def save_samples(self, model: UnifiedModel, folder: Path, max_clips: int, steps: int, guidance: float) -> None:

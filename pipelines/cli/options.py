@@ -61,8 +61,13 @@ def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any], recorded: 
 
     `recorded` has values by dotted name. Raise SettingsError if a setting is not known or not valid.
     """
+    return load(cls, file, given_settings(cls, flags), recorded)
+
+
+def given_settings(cls: type[Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted name → value of the settings that have a value in click's parameters."""
     given = {one.name: flags.get(_parameter(one.name)) for one in leaves(cls)}
-    return load(cls, file, {name: value for name, value in given.items() if value is not None}, recorded)
+    return {name: value for name, value in given.items() if value is not None}
 
 
 class Finite(click.FloatRange):

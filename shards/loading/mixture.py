@@ -50,8 +50,13 @@ class MixtureOrder:
 class Mixture:
     """Datasets of one type as a `SampleSet`, their samples numbered consecutively."""
 
-    def __init__(self, sets: Sequence[SplitDataset], weights: Sequence[float]) -> None:
-        """Mix datasets; `weights` are their shares of the micro-batches. Raise ValueError if they do not mix."""
+    def __init__(
+        self, sets: Sequence[SplitDataset], weights: Sequence[float], sources: Sequence[int] | None = None
+    ) -> None:
+        """Mix datasets; `weights` are their shares of the micro-batches. Raise ValueError if they do not mix.
+
+        `sources` are the numbers of the datasets in the texts of their samples; by default 0, 1, …
+        """
         if len(sets) != len(weights):
             raise ValueError(f"{len(sets)} sets and {len(weights)} weights")
         self._interleave = WeightedInterleave(tuple(weights))
@@ -59,6 +64,7 @@ class Mixture:
         if len(kinds) > 1:
             raise ValueError(f"sets of {' and of '.join(sorted(kinds))} do not mix: give all clips, or all latents")
         self._sets = tuple(sets)
+        self._sources = range(len(sets)) if sources is None else sources
         self._begins = _begins(map(len, sets))
         self.shapes = np.concatenate([one.shapes for one in sets])
         """[samples, 3]: those of all datasets, one after another."""
@@ -84,7 +90,7 @@ class Mixture:
         Raise DamagedShard.
         """
         source, own = self._locate(number)
-        return self._sets[source].decode_into(memory, own)._replace(source=source)
+        return self._sets[source].decode_into(memory, own)._replace(source=self._sources[source])
 
     def _locate(self, number: int) -> tuple[int, int]:
         """Return the dataset of a sample, and its number there."""

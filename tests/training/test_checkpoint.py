@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,21 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from torch import Tensor
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import RUN, claim
 from nextscene.training.checkpoint import Checkpoints, load
 from nextscene.training.checkpoint_info import CheckpointInfo, latest
+from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.process_group import process_group
-from nextscene.training.errors import TrainingStopped
+from nextscene.training.errors import Diverged, TrainingStopped
 from nextscene.training.job import TrainingJob
 from nextscene.training.model.pretrained import PretrainedModels
+from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.objectives.flow_matching import sample_losses
+from nextscene.training.optimizer.prodigy import Prodigy
 from nextscene.training.trainer import train
 from tests.shards.clips import clip_dataset
 from tests.training.ranks import RankFailed, run
@@ -50,6 +57,7 @@ def saved(folder: Path, steps: list[int], keep_last: int = 2) -> None:
         checkpoints = Checkpoints(folder, world, keep_last)
         for step in steps:
             checkpoints.save(values(step), replace(ABOUT, step=step))
+            checkpoints.confirm()
         checkpoints.wait()
         checkpoints.close()
 
@@ -78,9 +86,22 @@ def test_what_is_saved_is_what_stood_when_it_was_asked_for(tmp_path: Path) -> No
         checkpoints.save(tensors, replace(ABOUT, step=1))
         for tensor in tensors.values():
             tensor.fill_(7)
+        checkpoints.confirm()
         checkpoints.wait()
         checkpoints.close()
     assert torch.equal(loaded(tmp_path / "step-1")["a"], values(1)["a"])
+
+
+def test_a_checkpoint_counts_only_once_it_is_confirmed(tmp_path: Path) -> None:
+    saved(tmp_path, [1])
+    with process_group() as world:
+        checkpoints = Checkpoints(tmp_path, world, 2)
+        checkpoints.save(values(2), replace(ABOUT, step=2))
+        checkpoints.wait()
+        assert latest(tmp_path) == tmp_path / "step-1" and checkpoints.unconfirmed
+        checkpoints.discard()
+        assert [path.name for path in tmp_path.iterdir()] == ["step-1"] and not checkpoints.unconfirmed
+        checkpoints.close()
 
 
 def test_what_a_killed_run_left_is_no_checkpoint_and_is_swept_away(tmp_path: Path) -> None:
@@ -210,6 +231,51 @@ def test_a_tensor_that_lost_some_bits_is_not_taken_for_whole(again: TrainingJob)
     content[len(content) // 2 : len(content) // 2 + 2048] = bytes(2048)
     file.write_bytes(content)
     assert str(file.parent) in refused(again)
+
+
+@pytest.mark.parametrize("value", [1e30, math.nan])
+@pytest.mark.parametrize("step", [2, 3])
+def test_weights_that_diverged_do_not_become_a_checkpoint(
+    data: Path, pretrained: PretrainedModels, tmp_path: Path, step: int, value: float
+) -> None:
+    job = make_job(data, pretrained, tmp_path / "run", RECIPE)
+    with patch.object(Prodigy, "step", poisoning(step, value)), pytest.raises(Diverged, match=r"go on from step-\d"):
+        by_ranks(1, on_rank, job)
+    assert latest(job.checkpoints) == job.checkpoints / f"step-{step - 1}"
+    assert not list(job.checkpoints.glob("*.unfinished"))
+
+
+def poisoning(step: int, value: float) -> Callable[..., None]:
+    """Return a method of Prodigy that makes the weights useless in this step."""
+    whole, taken = Prodigy.step, []
+
+    def poison(self: Prodigy, *arguments: Any) -> None:
+        whole(self, *arguments)
+        taken.append(self)
+        if len(taken) == step:
+            with torch.no_grad():
+                for parameter in self.param_groups[0]["params"]:
+                    parameter.fill_(value)
+
+    return poison
+
+
+def test_clips_with_a_loss_that_is_not_finite_are_named_and_the_weights_before_them_kept(
+    data: Path, pretrained: PretrainedModels, tmp_path: Path
+) -> None:
+    job = make_job(data, pretrained, tmp_path / "run", RECIPE)
+    asked: list[str] = []
+
+    def losses(model: UnifiedModel, batch: TrainingBatch) -> Tensor:
+        asked.extend(batch.keys)
+        found = sample_losses(model, batch)
+        return found * math.nan if len(asked) == 2 * RECIPE.data.global_batch + 1 else found
+
+    module = "nextscene.training.objectives.flow_matching.sample_losses"
+    with patch(module, losses), pytest.raises(TrainingStopped, match="other clips have a finite loss") as stop:
+        by_ranks(1, on_rank, job)
+    assert not isinstance(stop.value, Diverged) and asked[2 * RECIPE.data.global_batch] in str(stop.value)
+    assert latest(job.checkpoints) == job.checkpoints / "step-2"
 
 
 def test_a_run_that_stands_is_not_written_over(again: TrainingJob) -> None:

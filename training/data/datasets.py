@@ -38,7 +38,7 @@ class MixDatasets:
         """
         names = [mix.name for mix in recipe.mix]
         check_names(recipe, data)
-        self._recipe = recipe
+        self._recipe, self._note = recipe, note
         self._clips = [data[name] for name in names]
         size = (recipe.data.width, recipe.data.height)
         try:
@@ -82,11 +82,19 @@ class MixDatasets:
         return Mixture(sets, [mix.weight or len(own) for mix, own in zip(self._recipe.mix, sets, strict=True)])
 
     def heldout(self) -> Mixture | None:
-        """Return the test splits, or None if a dataset has no test split."""
+        """Return the test splits of the datasets that have one, or None if there is none."""
         places = self._latents or self._clips
-        if not all("test" in Manifest.read(Storage.at(place)).splits for place in places):
+        has_split = ["test" in Manifest.read(Storage.at(place)).splits for place in places]
+        for mix, has in zip(self._recipe.mix, has_split, strict=True):
+            if not has:
+                self._note(
+                    f"the dataset {mix.name!r} has no test split, so the held-out loss leaves it out; a dataset that is"
+                    " built with a share for that split, such as `test` 0.01, has one"
+                )
+        sources = [number for number, has in enumerate(has_split) if has]
+        if not sources:
             return None
-        return Mixture([self._open(place, "test") for place in places], [1.0] * len(places))
+        return Mixture([self._open(places[source], "test") for source in sources], [1.0] * len(sources), sources)
 
     def _open(self, location: str, split: str) -> ClipDataset | LatentDataset:
         if self._latents:

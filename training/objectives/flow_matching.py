@@ -6,14 +6,23 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.parallelize import sharded_modules
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.metrics.logger import SIGMA_BUCKETS, sigma_bucket_name
 from nextscene.training.metrics.throughput import Throughput
+from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.objectives.base import StepOutput
 from nextscene.training.stage import StageState
+
+
+def sample_losses(model: UnifiedModel, batch: TrainingBatch) -> Tensor:
+    """Return the loss of each sample of a micro-batch, [B]."""
+    noisy = noised(batch.clean, batch.noise, batch.sigma)
+    predicted = model(batch.text_tokens, noisy, batch.sigma, batch.grid, batch.fps)
+    return loss_per_sample(predicted, batch.clean, batch.noise)
 
 
 class FlowMatching:
@@ -31,9 +40,7 @@ class FlowMatching:
             batch = next(batches)
             for part in sharded_modules(state.model):
                 part.set_requires_gradient_sync(turn == state.gradient_accumulation_steps - 1)
-            noisy = noised(batch.clean, batch.noise, batch.sigma)
-            predicted = state.model(batch.text_tokens, noisy, batch.sigma, batch.grid, batch.fps)
-            losses = loss_per_sample(predicted, batch.clean, batch.noise)
+            losses = sample_losses(state.model, batch)
             # FSDP averages the gradients over the ranks, so the loss is multiplied by `world.size` to give the sum.
             torch.autograd.backward(losses.sum() * (world.size / state.job.recipe.data.global_batch))
             bucket = (batch.sigma * SIGMA_BUCKETS).long().clamp(max=SIGMA_BUCKETS - 1)

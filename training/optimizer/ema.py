@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -14,14 +15,20 @@ from nextscene.training.optimizer.sharding import local_part
 class EMA:
     """The moving average of named parameters, starting from their present values.
 
-    shadow = decay * shadow + (1 - decay) * parameter. `shadows` are float32, and sharded like their parameters.
+    Update number t sets shadow = d * shadow + (1 - d) * parameter. With `warm_up`, d = min(decay, (1 + t) / (10 + t)),
+    so that the average follows the last tenth of the updates while they are few, and the starting values soon count
+    for nothing. Without it, d = `decay`: at 0.9999 the starting values are still 68 % of the average after 3,789
+    updates.
+
+    `shadows` are float32, and sharded like their parameters. `updates` is the number of updates so far.
     """
 
-    def __init__(self, named: Mapping[str, Tensor], decay: float) -> None:
+    def __init__(self, named: Mapping[str, Tensor], decay: float, warm_up: bool = False) -> None:
         """Raise ValueError unless `decay` is between 0 and 1, inclusive."""
         if not 0 <= decay <= 1:
             raise ValueError(f"a decay of {decay}: within 0 and 1")
         self._decay = decay
+        self.warm_up, self.updates = warm_up, 0
         self._parameters = dict(named)
         self.shadows = {name: value.detach().to(torch.float32, copy=True) for name, value in named.items()}
 
@@ -29,7 +36,18 @@ class EMA:
     def update(self) -> None:
         """Update the averages with the present values of the parameters."""
         present = [value.float() for value in self._values()]
-        torch._foreach_lerp_(self._averaged(), present, 1 - self._decay)
+        torch._foreach_lerp_(self._averaged(), present, 1 - self._decay_at(self.updates))
+        self.updates += 1
+
+    @property
+    def start_share(self) -> float:
+        """The weight that the starting values still have in the average, from 1 at the start to 0."""
+        if not self.warm_up:
+            return self._decay**self.updates
+        return math.prod(map(self._decay_at, range(self.updates)))
+
+    def _decay_at(self, update: int) -> float:
+        return min(self._decay, (1 + update) / (10 + update)) if self.warm_up else self._decay
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:

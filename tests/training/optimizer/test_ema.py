@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -27,6 +29,29 @@ def test_each_value_counts_by_its_age(decay: float, values: list[float]) -> None
     shares = [decay ** len(ages), *((1 - decay) * decay**age for age in reversed(ages))]
     wanted = sum(share * value for share, value in zip(shares, values, strict=True))
     assert average.shadows["it"].tolist() == pytest.approx([wanted, 1.0], rel=1e-4, abs=1e-3)
+
+
+@given(st.floats(0.0, 1.0), st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=30))
+def test_an_average_that_warms_up_forgets_its_start(decay: float, values: list[float]) -> None:
+    parameter = torch.tensor([values[0], 1.0])
+    average = EMA({"it": parameter}, decay, warm_up=True)
+    wanted, share = values[0], 1.0
+    for number, value in enumerate(values[1:]):
+        parameter[0] = value
+        average.update()
+        now = min(decay, (1 + number) / (10 + number))
+        wanted, share = now * wanted + (1 - now) * value, now * share
+    assert average.shadows["it"].tolist() == pytest.approx([wanted, 1.0], rel=1e-4, abs=1e-3)
+    assert average.start_share == pytest.approx(share)
+
+
+def test_the_start_is_forgotten_after_a_stage_of_the_paper() -> None:
+    """Without a warm-up, 68 % of the average would be the start. With it: 9! · t! / (t + 9)!, while t is small."""
+    warm, cold = EMA({}, 0.9999, warm_up=True), EMA({}, 0.9999)
+    warm.updates = cold.updates = 3789
+    assert cold.start_share == pytest.approx(0.6846, abs=1e-4)
+    assert warm.start_share == pytest.approx(math.exp(math.lgamma(10) + math.lgamma(3790) - math.lgamma(3799)))
+    assert warm.start_share < 1e-6
 
 
 def test_the_average_moves_by_less_than_its_parameters_could() -> None:
