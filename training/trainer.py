@@ -75,9 +75,6 @@ class _Trainer:
             self._checkpoints.confirm()
             self._checkpoints.wait()
             raise
-        except Diverged:
-            self._checkpoints.discard()
-            raise
         finally:
             self._checkpoints.confirm()  # whatever ended the run, its weights were finite when they were saved
             self._objective.close()
@@ -127,6 +124,7 @@ class _Trainer:
         return self._diverged(what)
 
     def _diverged(self, what: str) -> Diverged:
+        self._checkpoints.discard()
         newest = latest(self._job.checkpoints)
         return Diverged(
             f"{what} The weights give no finite loss: the training has diverged. Lower optimizer.lr or"
