@@ -16,6 +16,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
@@ -332,6 +333,29 @@ def test_a_run_of_the_version_before_is_resumed(again: TrainingJob) -> None:
     with process_group() as world:
         assert train(again, world, watcher).finished
     assert list(watcher.losses) == [3]
+
+
+def test_the_average_of_a_run_of_the_version_before_goes_on_without_a_warm_up(again: TrainingJob) -> None:
+    shutil.rmtree(again.checkpoints / "step-3")
+    file = again.checkpoints / "step-2" / "about.json"
+    about = json.loads(file.read_text())
+    assert (about.pop("average_updates"), about.pop("settings")["optimizer.ema"]) == (2, 0.9)
+    file.write_text(json.dumps(about))
+    by_ranks(1, on_rank, again)
+    assert CheckpointInfo.read(again.checkpoints / "step-3").average_updates is None
+    before, after = (whole_tensors(again.checkpoints / f"step-{step}") for step in (2, 3))
+    averaged = {name.removeprefix("average."): value for name, value in before.items() if name.startswith("average.")}
+    assert averaged
+    for name, average in averaged.items():
+        torch.testing.assert_close(after[f"average.{name}"], 0.9 * average + 0.1 * after[f"model.{name}"])
+
+
+def whole_tensors(checkpoint: Path) -> dict[str, Tensor]:
+    """All that a checkpoint holds, by torch's own converter."""
+    file = checkpoint.with_suffix(".pt")
+    dcp_to_torch_save(checkpoint, file)
+    found: dict[str, Tensor] = torch.load(file)
+    return found
 
 
 def test_policy_settings_of_the_version_before_are_read_by_their_names_of_today(tmp_path: Path) -> None:
