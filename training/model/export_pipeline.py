@@ -65,7 +65,7 @@ class NextScenePipeline(DiffusionPipeline):  # type: ignore[misc]
         bridge: ModelMixin,
         templates: dict[str, str] | None = None,
         max_prompt_tokens: int = 768,
-        sampling: dict[str, int | float] | None = None,
+        sampling: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
