@@ -55,8 +55,7 @@ WRONG = [
     wrong("evaluate --data {data/manifest.json} --model a={run} --out {out}", "is a file; name a folder"),
     # an export in the place of the originals
     wrong(
-        "train --stage sft --recipe tiny --data nsp={data} --out {out} --qwen {qwen} --ltx {run/export}"
-        " --init {run/sft/checkpoints/step-7}",
+        f"{SFT} --data nsp={{data}} --qwen {{qwen}} --ltx {{run/export}}",
         "{run/export} is an export of training, whose bridge would be left out",
         "{run/export}, and with it",
         "{run/export/language_model}",
