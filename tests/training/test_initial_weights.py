@@ -21,6 +21,8 @@ from nextscene.training.initial_weights import load_initial_weights
 from nextscene.training.model.pretrained import PretrainedModels
 from tests.training.stages import SMALL, Stage, by_ranks, on_rank
 
+pytestmark = pytest.mark.slow
+
 FIRST = replace(
     SMALL,
     steps=2,

@@ -18,6 +18,8 @@ from nextscene.training.model.pretrained import PretrainedModels
 from tests.training.generators import make_export
 from tests.training.stages import make_originals
 
+pytestmark = pytest.mark.slow
+
 LTX_ID = f"Lightricks/LTX-Video@{'a' * 40}"
 ABOUT: dict[str, Any] = {
     "recipe": "sft",

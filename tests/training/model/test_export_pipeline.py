@@ -25,6 +25,8 @@ from nextscene.training.model.export_pipeline import NextScenePipeline
 from tests.training.generators import make_export
 from tests.training.stages import make_originals
 
+pytestmark = pytest.mark.slow
+
 SCENES = ["A glass wobbles.", "Dark clouds gather. " * 30]
 """The second is longer than a prompt may be."""
 
@@ -139,7 +141,6 @@ torch.save(made, out)
 """
 
 
-@pytest.mark.slow
 def test_diffusers_opens_an_export_without_this_repository_and_makes_what_generate_makes(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
