@@ -31,12 +31,12 @@ from nextscene.shards.format.folder_mark import LATENTS
 from nextscene.shards.format.manifest import Manifest
 from nextscene.training.data.latent_cache import LatentEncoding, latents_folder
 from nextscene.training.distributed.torchrun_env import rank_and_world
+from nextscene.training.model.hub import VAE, model_folder
 from nextscene.training.model.model_folders import check_vae, check_weights
 
 if TYPE_CHECKING:
     import torch
 
-_FOLDER = LocalPath(exists=True, file_okay=False)
 _READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them; training looks below --data only"
 _GO_ON = "the shards that are finished are kept; run the same command again to go on"
 
@@ -50,7 +50,12 @@ def _width_and_height(_context: click.Context, _parameter: click.Parameter, text
 
 @click.command(cls=Command)
 @click.option("--data", help="The dataset; a path or s3://…", required=True)
-@click.option("--ltx", type=_FOLDER, help="LTX-Video 0.9.0, in diffusers' layout.", required=True)
+@click.option(
+    "--ltx",
+    type=LocalPath(),
+    help="LTX-Video 0.9.0: a folder in diffusers' layout, or an id such as Lightricks/LTX-Video.",
+    required=True,
+)
 @click.option("--out", help="Where the latents go.  [default: below --data, where training finds them]")
 @click.option(
     "--max-frames",
@@ -96,6 +101,7 @@ def _encode(
         check_out(out, LATENTS, data, but=latents_folder(data))
     rank, world = rank_and_world()
     check_dataset("--data", data)
+    ltx = model_folder(ltx, VAE)
     check_vae(ltx)
     check_weights(ltx / "vae")
     encoding = LatentEncoding.for_vae(ltx / "vae", max_frames, size)

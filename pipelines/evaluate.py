@@ -36,6 +36,7 @@ from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_datase
 from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.shards.format.folder_mark import EVALUATION
 from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original
+from nextscene.training.model.hub import LTX, LTX_WITH_TEXT_ENCODER, QWEN, model_folder
 from nextscene.training.model.model_folders import export_of
 
 if TYPE_CHECKING:
@@ -212,7 +213,10 @@ def _models(
             path = Path(check_typed_path(place)).expanduser()
         except (BadLocation, RuntimeError) as mistake:
             raise UsageError(f"{flag} {one}: {mistake}") from mistake
-        opening = of_original(path, **asked) if flag == "--original" else _opening(path, qwen, ltx, form, asked)
+        if flag == "--original":
+            opening = of_original(model_folder(path, LTX_WITH_TEXT_ENCODER), **asked)
+        else:
+            opening = _opening(path, qwen, ltx, form, asked)
         if same := [other for other, known in found.items() if known.name == opening.name]:
             raise UsageError(
                 f"{flag} {one} is the same model as {same[0]}: RUN/export is that of the stage that ended last; name"
@@ -230,7 +234,7 @@ def _opening(
     if (place / "about.json").is_file():
         if not (qwen and ltx):
             raise UsageError(f"--model {place} is a checkpoint, which needs --qwen and --ltx")
-        return of_checkpoint(place, qwen, ltx, form, **asked)
+        return of_checkpoint(place, model_folder(qwen, QWEN), model_folder(ltx, LTX), form, **asked)
     return of_export(export_of(place), form, **asked)
 
 

@@ -33,6 +33,7 @@ from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import VIDEOS, claimed
 from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original
+from nextscene.training.model.hub import LTX, LTX_WITH_TEXT_ENCODER, QWEN, model_folder
 from nextscene.training.model.model_folders import export_of
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ _GO_ON = "the videos that are finished are kept; run the same command again to g
 @click.option(
     "--original", is_flag=True, help="The original LTX-Video instead, which gets the text as it is; needs --ltx."
 )
-@click.option("--qwen", type=LocalPath(), help="Qwen2.5-VL, as in training.")
-@click.option("--ltx", type=LocalPath(), help="LTX-Video 0.9.0, as in training; for --original with its text encoder.")
+@click.option("--qwen", type=LocalPath(), help="Qwen2.5-VL, as in training: a folder, or an id on the hub.")
+@click.option(
+    "--ltx", type=LocalPath(), help="LTX-Video 0.9.0, as in training, likewise; for --original with its text encoder."
+)
 @click.option("--scene", help="The scene before the video, as text.")
 @click.option("--scenes", type=EXISTING_FILE, help="A text file with a scene on each line.")
 @click.option(
@@ -157,8 +160,8 @@ def _opening(
     assert ltx  # noqa: S101 – checked above
     if checkpoint:
         assert qwen  # noqa: S101
-        return of_checkpoint(checkpoint, qwen, ltx, form or "nsp", **asked)
-    return of_original(ltx, **asked)
+        return of_checkpoint(checkpoint, model_folder(qwen, QWEN), model_folder(ltx, LTX), form or "nsp", **asked)
+    return of_original(model_folder(ltx, LTX_WITH_TEXT_ENCODER), **asked)
 
 
 def _one(opening: GeneratorSpec, records: Sequence[Record], out: Path) -> int:

@@ -39,13 +39,14 @@ from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.pipelines.cli.train_on_ray import train_supervised
 from nextscene.shards.format.folder_mark import RUN, claimed
-from nextscene.training.checkpoint_info import CheckpointInfo, checkpoints, latest
+from nextscene.training.checkpoint_info import CheckpointInfo, checkpoints, latest, read_beginning
 from nextscene.training.data.mix_names import check_names
 from nextscene.training.distributed.restarts import RestartNotice, delete_notice
 from nextscene.training.distributed.torchrun_env import rank_and_world
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.job import TrainingJob
-from nextscene.training.model.model_folders import check_openable
+from nextscene.training.model.hub import LTX, QWEN, model_folder
+from nextscene.training.model.model_folders import check_openable, check_originals
 from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.recipe import STAGES, Recipe
 from nextscene.training.resumed_recipe import resumed_recipe
@@ -85,12 +86,21 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
     help="A TOML file, or the name of a recipe here: tiny, connector, generator-2, …  [default: that of --stage]",
 )
 @click.option(
-    "--qwen", type=LocalPath(), required=True, help="Qwen2.5-VL, in the layout of Qwen/Qwen2.5-VL-7B-Instruct."
+    "--qwen",
+    type=LocalPath(),
+    required=True,
+    help="Qwen2.5-VL: a folder in the layout of Qwen/Qwen2.5-VL-7B-Instruct, or such an id on the Hugging Face hub.",
 )
-@click.option("--ltx", type=LocalPath(), required=True, help="LTX-Video 0.9.0, in diffusers' layout.")
+@click.option(
+    "--ltx",
+    type=LocalPath(),
+    required=True,
+    help="LTX-Video 0.9.0: a folder in diffusers' layout, or an id such as Lightricks/LTX-Video.",
+)
 @click.option(
     "--init",
-    help="Checkpoint to begin with, or 'previous'.  [default: the last one of the stage that the recipe follows]",
+    help="Checkpoint or export to begin with, or 'previous'.  [default: the last checkpoint of the stage that the"
+    " recipe follows]",
 )
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint of this stage, if there is one.")
 @click.option(
@@ -254,10 +264,7 @@ def _job(
     Raise UsageError for paths, data, models or checkpoints that do not fit, ModuleNotFoundError if a package is
     missing.
     """
-    paths = {"--out": out, "--qwen": qwen, "--ltx": ltx}
-    for flag, path in paths.items():
-        if inside_job() and not path.is_absolute():
-            raise UsageError(f"{flag} {path}: inside a cluster job paths must be absolute")
+    _check_absolute("--out", out)
     check_names(recipe, data)
     run = out.absolute()
     newest = latest(checkpoints(run, recipe.name))
@@ -266,10 +273,14 @@ def _job(
             f"{run / recipe.name} holds a run at {newest.name}; go on with --resume, or choose another --out"
         )
     begin = None if newest else _beginning(recipe, run, init)
-    if begin:
-        CheckpointInfo.read(begin)
+    start = newest or begin
+    trained = read_beginning(start).parameters if start else ()
     for place in data.values():
         check_dataset("--data", place, "train")
+    qwen, ltx = model_folder(qwen, QWEN), model_folder(ltx, LTX)
+    for flag, path in {"--qwen": qwen, "--ltx": ltx}.items():
+        _check_absolute(flag, path)
+    check_originals(qwen, ltx, trained)
     check_openable(qwen, ltx)
     for name in _NEEDED:
         if find_spec(name) is None:
@@ -277,8 +288,13 @@ def _job(
     return TrainingJob(recipe, data, run, PretrainedModels(qwen.absolute(), ltx.absolute()), begin, resume)
 
 
+def _check_absolute(flag: str, path: Path) -> None:
+    if inside_job() and not path.is_absolute():
+        raise UsageError(f"{flag} {path}: inside a cluster job paths must be absolute")
+
+
 def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
-    """Return the checkpoint whose weights training begins with; None if it begins with the pretrained models.
+    """Return the checkpoint or export whose weights training begins with; None if it begins with the pretrained models.
 
     Raise UsageError if the stage before is not finished, or 'previous' is given and there is none.
     """
@@ -293,7 +309,7 @@ def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
     if before is None or newest is None:
         raise UsageError(
             f"{recipe.name} goes on from {recipe.after}, which is not finished in {out}; train that first, or name a"
-            " checkpoint with --init"
+            " checkpoint or an export with --init"
         )
     return newest
 

@@ -22,12 +22,14 @@ OTHERS_FLAGS = {
     "--check",  # ruff
     "--head",  # ray start
     "--ignore-missing",  # sha256sum
+    "--include",  # hf download
     "--max-restarts",  # torchrun
     "--nnodes",
     "--nproc-per-node",
     "--precision",  # benchmarks.gpu
     "--rdzv-backend",
     "--rdzv-endpoint",
+    "--revision",  # hf download
     "--rounds",  # benchmarks
     "--shutdown-timeout",
     "--signal",  # sbatch

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nextscene.common.errors import UsageError
+from nextscene.training.model.model_folders import is_export, read_export_info
 from nextscene.training.recipe import with_current_names
 
 VERSION = 1
@@ -68,6 +69,21 @@ class CheckpointInfo:
         if info.version != VERSION:
             raise UsageError(f"{checkpoint} is of version {info.version}, not {VERSION}")
         return info
+
+
+def read_beginning(begin: Path) -> CheckpointInfo:
+    """Return the description of a checkpoint, or of the checkpoint that an export equals.
+
+    Raise UsageError as `CheckpointInfo.read`, and for an export without a description of its weights.
+    """
+    if not is_export(begin):
+        return CheckpointInfo.read(begin)
+    record = read_export_info(begin)
+    try:
+        info = CheckpointInfo(**{one.name: record[one.name] for one in fields(CheckpointInfo) if one.name in record})
+    except TypeError as error:
+        raise UsageError(f"{begin} does not say what was trained: {error}; name a checkpoint") from error
+    return replace(info, determining=with_current_names(info.determining))
 
 
 def checkpoints(run: Path, recipe: str) -> Path:

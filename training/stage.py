@@ -22,14 +22,15 @@ from nextscene.common.errors import UsageError
 from nextscene.shards.loading.loader import Loader, StateMismatch
 from nextscene.shards.loading.mixture import Mixture
 from nextscene.training import checkpoint
-from nextscene.training.checkpoint_info import CheckpointInfo, latest
+from nextscene.training.checkpoint_info import CheckpointInfo, latest, read_beginning
 from nextscene.training.data.batches import BatchEncoder, BatchPreparer
 from nextscene.training.data.datasets import MixDatasets
 from nextscene.training.distributed.parallelize import parallelize
 from nextscene.training.distributed.process_group import World
+from nextscene.training.initial_weights import load_initial_weights
 from nextscene.training.job import TrainingJob, TrainingObserver
 from nextscene.training.model.grid import Ratios
-from nextscene.training.model.model_folders import architecture_config
+from nextscene.training.model.model_folders import architecture_config, check_originals
 from nextscene.training.model.pretrained import new_bridge
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.model.trainable import describe_parameters, set_trainable, trained_parameters
@@ -158,7 +159,8 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
     if resumed and not job.resume:
         raise UsageError(f"{job.folder} holds a run at {resumed.name}; go on with `resume`, or choose another `out`")
     begin = resumed or job.init
-    before = CheckpointInfo.read(begin) if begin else None
+    before = read_beginning(begin) if begin else None
+    check_originals(job.pretrained.qwen, job.pretrained.ltx, before.parameters if before else ())
     if before:
         _check_fits(job, before, resumed is not None, begin)
 
@@ -174,7 +176,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
     learnt = trained_parameters(model)
     bridge = {name for name, _ in model.named_parameters() if name.startswith("bridge.")}
     if begin and before and not resumed:
-        checkpoint.load_weights(begin, before, dict(model.named_parameters()))
+        load_initial_weights(begin, before, dict(model.named_parameters()))
 
     scheduler = pretrained.scheduler()
     loader = _build_loader(recipe, training, world)

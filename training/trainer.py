@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from statistics import fmean
 
 import torch
@@ -15,6 +15,7 @@ from nextscene.training.checkpoint_info import latest
 from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.process_group import World
 from nextscene.training.errors import Diverged, TrainingPaused, TrainingStopped
+from nextscene.training.export_record import export_record
 from nextscene.training.job import TrainingJob, TrainingObserver
 from nextscene.training.metrics.logger import MetricsLogger, read_metrics
 from nextscene.training.metrics.throughput import Throughput
@@ -221,8 +222,10 @@ class _Trainer:
                     "the export has the moving average of the weights, of which"
                     f" {state.ema.start_share:.2%} are still those that the stage began with"
                 )
-            about = {**asdict(state.checkpoint_info(self._step, self._data)), "summary": asdict(summary)}
-            export(self._job.run / "export", bridge_config(state.model), weights, self._job.pretrained, about)
+            about = export_record(self._job, state.checkpoint_info(self._step, self._data), summary)
+            half = self._recipe.logging.export_precision == "bf16"
+            dtype = torch.bfloat16 if half else torch.float32
+            export(self._job.run / "export", bridge_config(state.model), weights, self._job.pretrained, about, dtype)
             summary.write(folder)
         self._world.barrier()
         return summary

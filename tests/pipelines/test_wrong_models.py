@@ -53,6 +53,23 @@ WRONG = [
     wrong(f"{EVALUATE} --model a={{data}}", "{data} holds no trained model, but a dataset"),
     wrong("evaluate --data {run} --model a={run} --out {out}", "--data {run} holds no dataset, but a training run"),
     wrong("evaluate --data {data/manifest.json} --model a={run} --out {out}", "is a file; name a folder"),
+    # an export in the place of the originals
+    wrong(
+        f"{SFT} --data nsp={{data}} --qwen {{qwen}} --ltx {{run/export}}",
+        "{run/export} is an export of training, whose bridge would be left out",
+        "{run/export}, and with it",
+        "{run/export/language_model}",
+    ),
+    wrong(
+        f"{SFT} --data nsp={{data}} --qwen {{run/export}} --ltx {{ltx}}",
+        "{run/export} is an export of training, not Qwen2.5-VL",
+        "{run/export/language_model}",
+    ),
+    wrong(f"{ONE} {STEP} --qwen {{qwen}} --ltx {{run/export}}", "{run/export} is an export of training"),
+    wrong(
+        f"train --stage sft --recipe sft --data nsp={{data}} --out {{out}} {MODELS} --init {{run/export}}",
+        "{run/export} does not say what was trained",
+    ),
     # a folder that is not whole, or of another model
     wrong(f"{ONE} {STEP} --qwen {{cut/qwen}} --ltx {{ltx}}", "model.safetensors is damaged", "download it again"),
     wrong(f"{ONE} {STEP} --qwen {{wordless/qwen}} --ltx {{ltx}}", "holds no tokenizer; take tokenizer.json along"),

@@ -5,9 +5,9 @@ Tested in tests/training/generation/test_generation.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nextscene.common.config_loader import setting
 
@@ -31,6 +31,12 @@ class Sampling:
     fps: float = setting(16.0, "Frames per second.")
     steps: int = setting(50, "Steps from noise to video.")
     guidance: float = setting(3.0, "Strength of classifier-free guidance; 1 is without.")
+
+    @staticmethod
+    def trained_at(determining: Mapping[str, Any]) -> Sampling:
+        """Return the defaults, with the length and the size of a run with these identity settings."""
+        names = {"frames": "data.max_frames", "width": "data.width", "height": "data.height"}
+        return Sampling(**{field: determining[name] for field, name in names.items() if name in determining})
 
 
 class Generator(Protocol):

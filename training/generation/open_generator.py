@@ -6,7 +6,7 @@ Tested in tests/training/generation/test_generation.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ from nextscene.training.config import PromptForm
 from nextscene.training.generation.base import ORIGINAL_FPS, Generator, Sampling
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.model_folders import (
+    TRAINED_PARTS,
     check_openable,
+    check_originals,
     check_published,
     check_vae,
     check_weights,
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 1 << 16
-_TRAINED_AT = {"frames": "data.max_frames", "width": "data.width", "height": "data.height"}
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def of_export(folder: Path, form: PromptForm = "nsp", **asked: Any) -> Generator
     about = read_export_info(folder)
     check_openable(folder / "language_model", folder)
     check_weights(folder / "bridge")
-    weights = [path for part in ("bridge", "transformer") for path in (folder / part).glob("*.safetensors")]
+    weights = [path for part in TRAINED_PARTS for path in (folder / part).glob("*.safetensors")]
     name = _name(about["recipe"], about["step"], form, weights)
-    sampling = _sampling(about["determining"], asked)
+    sampling = replace(Sampling.trained_at(about["determining"]), **asked)
     _check_shape(check_vae(folder), sampling)
 
     def opened(device: torch.device) -> Generator:
@@ -73,11 +74,12 @@ def of_checkpoint(folder: Path, qwen: Path, ltx: Path, form: PromptForm = "nsp",
     `asked` is as in `of_export`.
     """
     about = CheckpointInfo.read(folder)
+    check_originals(qwen, ltx, about.parameters)
     check_openable(qwen, ltx)
     if about.model != fingerprint(qwen, ltx):
         raise UsageError(f"{folder} was trained from other models than `qwen` and `ltx` name; name those")
     name = _name(about.recipe, about.step, form, folder.glob("*.distcp"))
-    sampling = _sampling(about.determining, asked)
+    sampling = replace(Sampling.trained_at(about.determining), **asked)
     _check_shape(check_vae(ltx), sampling)
 
     def opened(device: torch.device) -> Generator:
@@ -113,11 +115,6 @@ def _check_shape(ratios: Ratios, sampling: Sampling) -> None:
 
 def _name(recipe: str, step: int, form: PromptForm, weights: Iterable[Path]) -> str:
     return f"{recipe}-{step}-{form}-{_digest(weights)}"
-
-
-def _sampling(determining: Mapping[str, Any], asked: Mapping[str, Any]) -> Sampling:
-    trained = {field: determining[name] for field, name in _TRAINED_AT.items() if name in determining}
-    return replace(Sampling(), **{**trained, **asked})
 
 
 def _digest(files: Iterable[Path]) -> str:

@@ -6,6 +6,7 @@ Tested in tests/training/model/test_unified.py.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -55,7 +56,8 @@ class Connector(nn.Module):
 class Bridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Queries and connector, as they are saved. `width` is Qwen's width, `out` the width of LTX's captions.
 
-    The two are called separately, with Qwen between them.
+    The two are called separately, with Qwen between them. A copy of this file is in every export, so it needs nothing
+    but torch and diffusers.
     """
 
     config_name = "config.json"
@@ -67,6 +69,13 @@ class Bridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         self.queries = Queries(num_queries, width)
         self.connector = Connector(width, hidden, out, eps)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **how: Any) -> Bridge:
+        """Return a saved bridge, in float32 whatever is asked for, because that is the connector's precision."""
+        kept = {name: value for name, value in how.items() if name not in ("dtype", "torch_dtype")}
+        bridge: Bridge = super().from_pretrained(*args, **kept)
+        return bridge
 
     @torch.no_grad()
     def match_embedding_scale(self, embeddings: Tensor) -> None:

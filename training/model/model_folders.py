@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from nextscene.training.model.grid import Ratios
 _QWEN = ("config.json", "tokenizer_config.json")
 _LTX = ("transformer", "vae", "scheduler")
 _PUBLISHED = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+TRAINED_PARTS = ("bridge", "transformer")
+"""Folders of an export that have the trained weights."""
 _TOKENIZERS = ("tokenizer.json", "vocab.json")
 _INDEX = "*.safetensors.index.json"
 _LENGTH = 8
@@ -38,6 +40,25 @@ def check_pretrained(qwen: Path, ltx: Path) -> None:
                 f"{name} {path.parent} holds no {path.name}; name a folder in the layout that the models were"
                 f" published in, or make small ones with `make_toy_models`{_suggestion(path.parent, parts)}"
             )
+
+
+def check_originals(qwen: Path, ltx: Path, replaced: Collection[str]) -> None:
+    """Raise UsageError for an export in the place of an original model, whose trained bridge nobody would open.
+
+    `replaced` are the parameters that are loaded after the originals. If they are all that the export was trained on,
+    the rest of its transformer is the original's.
+    """
+    for name, folder in {"qwen": qwen, "ltx": ltx}.items():
+        if not is_export(folder):
+            continue
+        remedy = (
+            f"to train on from it, give `init` {folder}, and with it `qwen` {folder / 'language_model'} and `ltx`"
+            f" {folder}, or the originals that it was trained from"
+        )
+        if name == "qwen":
+            raise UsageError(f"`qwen` {folder} is an export of training, not Qwen2.5-VL; {remedy}")
+        if not set(read_export_info(folder).get("parameters", ["bridge"])) <= set(replaced):
+            raise UsageError(f"`ltx` {folder} is an export of training, whose bridge would be left out; {remedy}")
 
 
 def check_openable(qwen: Path, ltx: Path) -> None:
@@ -150,10 +171,10 @@ def _read_json_object(path: Path) -> dict[str, Any]:
 def export_of(run: Path) -> Path:
     """Return the export of a run; `run` may also be the export itself. Raise UsageError if there is none."""
     for folder in (run, run / "export"):
-        if _is_export(folder):
+        if is_export(folder):
             return folder
     held = describe_folder(Storage.at(run)) if run.is_dir() else ""
-    near = suggest_folders(run.absolute(), lambda place: _is_export(place) or _is_export(place / "export"))
+    near = suggest_folders(run.absolute(), lambda place: is_export(place) or is_export(place / "export"))
     raise UsageError(
         f"{run} holds no trained model{f', but {held}' if held else ''}; train a stage to its end, which writes one, or"
         f" name a checkpoint{f'; is {near[0]} meant?' if near else ''}"
@@ -162,14 +183,15 @@ def export_of(run: Path) -> Path:
 
 def read_export_info(folder: Path) -> dict[str, Any]:
     """Return the description that was written with an export. Raise UsageError if the folder is not an export."""
-    if not _is_export(folder):
+    if not is_export(folder):
         raise UsageError(
             f"{folder} holds no trained model; train a stage to its end, which writes one, or name a checkpoint"
         )
     return _read_json_object(folder / MARK)
 
 
-def _is_export(folder: Path) -> bool:
+def is_export(folder: Path) -> bool:
+    """Return True for the folder of an export."""
     try:
         return {"recipe", "step", "determining"} <= _read_json_object(folder / MARK).keys()
     except UsageError:

@@ -10,12 +10,18 @@ import torch
 from nextscene.common.errors import UsageError
 from nextscene.prompts import load
 from nextscene.training.config import PromptForm
+from nextscene.training.model.export_pipeline import TEXT, chat_tokens, prompt_tokens
 from nextscene.training.model.language import TokenBatch
 
 _TEMPLATES: dict[PromptForm, tuple[str, str]] = {
     "nsp": ("next_scene", "scene_description"),
     "t2v": ("text_to_video", "caption"),
 }
+
+
+def prompt_templates() -> dict[PromptForm, str]:
+    """Return the template of each form, with the mark of `export_pipeline` in the place of the text."""
+    return {form: load(name).fill(**{field: TEXT}) for form, (name, field) in _TEMPLATES.items()}
 
 
 class Prompter:
@@ -30,8 +36,9 @@ class Prompter:
         self._tokenizer = tokenizer
         self._most, self._bucket = most, bucket
         self._padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        for form in _TEMPLATES:
-            if (least := len(self._chat(form, ""))) > most:
+        self._templates = prompt_templates()
+        for form, template in self._templates.items():
+            if (least := len(chat_tokens(tokenizer, template, ""))) > most:
                 raise UsageError(
                     f"no text fits: the template {form!r} alone has {least} tokens, and model.max_tokens less"
                     f" model.queries leaves {most}"
@@ -42,7 +49,10 @@ class Prompter:
 
         An empty text gives the instruction alone, which is the unconditional prompt of guidance (paper: unspecified).
         """
-        rows = [self._bounded(form, text) for form, text in zip(forms, texts, strict=True)]
+        rows = [
+            prompt_tokens(self._tokenizer, self._templates[form], text, self._most)
+            for form, text in zip(forms, texts, strict=True)
+        ]
         length = -(-max(map(len, rows)) // self._bucket) * self._bucket
         ids = torch.full((len(rows), length), self._padding)
         mask = torch.zeros((len(rows), length), dtype=torch.long)
@@ -50,20 +60,3 @@ class Prompter:
             ids[place, : len(row)] = torch.tensor(row)
             mask[place, : len(row)] = 1
         return TokenBatch(ids, mask)
-
-    def _bounded(self, form: PromptForm, text: str) -> list[int]:
-        ids = self._chat(form, text)
-        while len(ids) > self._most:
-            kept = self._tokenizer(text, add_special_tokens=False)["input_ids"][: self._most - len(ids)]
-            text = self._tokenizer.decode(kept).rstrip(
-                "\ufffd"
-            )  # the remains of a character that was cut between its bytes
-            ids = self._chat(form, text)
-        return ids
-
-    def _chat(self, form: PromptForm, text: str) -> list[int]:
-        name, field = _TEMPLATES[form]
-        text = text.replace("<|", "< |")  # so that text from data cannot start a turn of the chat
-        turns = [{"role": "user", "content": load(name).fill(**{field: text})}]
-        chat = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return list(self._tokenizer(chat, add_special_tokens=False)["input_ids"])
