@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from statistics import fmean
 
@@ -47,7 +48,7 @@ class _Trainer:
         self._throughput = Throughput(self._state.model, self._state.batches, world)
         self._objective = OBJECTIVES[STAGES[job.recipe.stage]](self._state, self._throughput)
         self._saved = self._step
-        self._data = self._state.loader.state_dict()
+        self._data = self._state.batches.state_dict()
 
     def run(self) -> StageSummary:
         state = self._state
@@ -57,13 +58,13 @@ class _Trainer:
             stopping = self._world.any_rank(self._observer.stopping)
             if self._step == 0 and not stopping:
                 self._evaluate()
-            batches = iter(state.batches)
-            while self._step < state.steps and not stopping:
-                stopping = self._take_step(batches)
-                if self._is_due(self._recipe.logging.checkpoint_every) or stopping:
-                    self._save()
-                if self._is_due(self._recipe.logging.evaluate_every) and self._step < state.steps:
-                    self._evaluate()
+            with closing(iter(state.batches)) as batches:
+                while self._step < state.steps and not stopping:
+                    stopping = self._take_step(batches)
+                    if self._is_due(self._recipe.logging.checkpoint_every) or stopping:
+                        self._save()
+                    if self._is_due(self._recipe.logging.evaluate_every) and self._step < state.steps:
+                        self._evaluate()
             return self._finish()
         except (UsageError, TrainingPaused):
             self._save()
@@ -97,7 +98,7 @@ class _Trainer:
             if state.ema:
                 state.ema.update()
         self._step += 1
-        self._data = state.loader.state_dict()
+        self._data = state.batches.state_dict()
         if output.note and self._world.is_leader:
             self._observer.note(f"step {self._step}: {output.note}")
         self._log_step(output, norm)

@@ -173,7 +173,7 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
         loss = torch.stack(
             [
                 loss_per_sample(
-                    model(one.text_tokens, noised(one.clean, one.noise, one.sigma), one.sigma, one.grid, one.fps),
+                    model(one.text_tokens, noised(one.clean, one.noise, one.sigma), one.sigma, one.coords),
                     one.clean,
                     one.noise,
                 ).mean()

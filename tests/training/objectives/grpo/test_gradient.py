@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.throughput import Throughput
+from nextscene.training.model.unified import coordinates
 from nextscene.training.objectives.grpo.group import CandidateScene
 from nextscene.training.objectives.grpo.grpo import Grpo, _JudgedGroup
 from nextscene.training.recipe import Recipe
@@ -81,6 +82,7 @@ def reinforce(model: Any, judged: list[_JudgedGroup], recipe: Recipe) -> None:
     settings = recipe.policy
     for one in judged:
         scene, size = one.group.scene, settings.batch
+        coords = coordinates(scene.grid, model.ratios, scene.fps)
         for kept in one.kept:
             rollouts, row = one.group.rollouts[kept.number // size], kept.number % size
             for step in one.steps:
@@ -88,8 +90,7 @@ def reinforce(model: Any, judged: list[_JudgedGroup], recipe: Recipe) -> None:
                 x, reached = rollouts.trajectory[step, row][None], rollouts.trajectory[step + 1, row][None]
                 condition = model.condition(scene.text_tokens)
                 v_without, v_given = (
-                    model.velocity(x, torch.tensor([now]), condition[branch : branch + 1], scene.grid, scene.fps)
-                    for branch in (0, 1)
+                    model.velocity(x, torch.tensor([now]), condition[branch : branch + 1], coords) for branch in (0, 1)
                 )
                 v_without = v_without.detach() if settings.detach_unconditional else v_without
                 v = settings.guidance * v_given + (1 - settings.guidance) * v_without
