@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.job import TrainingJob
+from nextscene.training.metrics.costs import model_sizes
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.model.unified import coordinates
 from nextscene.training.objectives.grpo.group import CandidateScene
@@ -139,7 +140,7 @@ def work(_rank: int, _world: int, job: TrainingJob) -> tuple[int, int]:
         throughput.start_step()
         batch = next(iter(state.batches))
         prefix = CandidateScene.of(batch, state.encoder).text_tokens.ids.shape[1]
-        sizes = throughput._sizes(batch.grid, prefix)
+        sizes = model_sizes(state.model, batch.grid, prefix)
         throughput._vae(batch.grid)  # which is counted as it is first asked for
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             method.compute_gradient(iter([batch]), 0)
