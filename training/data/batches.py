@@ -90,7 +90,7 @@ class BatchEncoder:
         return Latents(stored[:, :-1], stored[:, -1:])
 
     def moved(self, values: Tensor) -> Tensor:
-        """Return a tensor of the CPU on the device. A copy to a GPU is by way of pinned memory, and is not waited for."""
+        """Return a tensor of the CPU on the device. A copy to a GPU goes by pinned memory, and is not waited for."""
         return values.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else values
 
     def normalized_tokens(self, latents: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +28,6 @@ class Prompter:
     def __init__(self, tokenizer: Any, most: int, bucket: int = 16) -> None:
         """Raise UsageError if a template alone is too long."""
         self._tokenizer = tokenizer
-        self._lock = threading.Lock()  # a tokenizer of Hugging Face fails if two threads use it at once
         self._most, self._bucket = most, bucket
         self._padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         for form in _TEMPLATES:
@@ -44,8 +42,7 @@ class Prompter:
 
         An empty text gives the instruction alone, which is the unconditional prompt of guidance (paper: unspecified).
         """
-        with self._lock:
-            rows = [self._bounded(form, text) for form, text in zip(forms, texts, strict=True)]
+        rows = [self._bounded(form, text) for form, text in zip(forms, texts, strict=True)]
         length = -(-max(map(len, rows)) // self._bucket) * self._bucket
         ids = torch.full((len(rows), length), self._padding)
         mask = torch.zeros((len(rows), length), dtype=torch.long)

@@ -229,6 +229,21 @@ def test_the_connector_works_in_float32_on_states_of_half_precision() -> None:
     assert torch.equal(connector(states), connector(states.float())) and connector(states).dtype == torch.float32
 
 
+def test_the_connectors_products_in_bfloat16_are_near_those_in_float32_and_teach_in_float32() -> None:
+    torch.manual_seed(6)
+    connector, states = Connector(64, 64, 128, eps=1e-5), torch.randn(2, 3, 64)
+    exact = connector(states)
+    connector.bf16_products = True
+    near = connector(states)
+    assert near.dtype == torch.float32
+    assert 0 < (near - exact).abs().max() < 0.02 * exact.abs().max()
+    near.sum().backward()
+    assert {parameter.grad.dtype for parameter in connector.parameters() if parameter.grad is not None} == {
+        torch.float32
+    }
+    assert all(parameter.grad is not None for parameter in connector.parameters())
+
+
 def test_the_queries_are_the_same_for_every_text_and_all_texts_teach_them() -> None:
     queries = Queries(5, 8)
     given = queries(3)
