@@ -93,7 +93,7 @@ class _Turns:
 def _work_over_time(turns: list[list[tuple[float, float, float]]], column: int) -> float:
     """Return the mean work of the ranks over the sum of the slowest of each turn. `turns` is [ranks][turns]."""
     work = sum(turn[0] * turn[column] for own in turns for turn in own) / len(turns)
-    return work / sum(max(turn[column] for turn in each) for each in zip(*turns, strict=True))
+    return float(work / sum(max(turn[column] for turn in each) for each in zip(*turns, strict=True)))
 
 
 def _in_turns(batches: Iterator[TrainingBatch], turns: int) -> Iterator[TrainingBatch]:

@@ -217,7 +217,7 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream | None:
     """Return a stream that begins after what the present one has been given, for example the weights of the VAE."""
     if device.type != "cuda":
         return None
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))
     return stream
 

@@ -1,6 +1,6 @@
 """The cost of each sample of a mix, in FLOPs, by which global batches are dealt to the ranks.
 
-Tested in tests/training/metrics/test_costs.py.
+Tested in tests/training/test_dealing.py.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ def sample_costs(
     If `encoded`, the shapes are those of latents, otherwise of clips, which the VAE with this configuration encodes.
     """
     _, first, bucket = np.unique(assign_buckets(shapes), return_index=True, return_inverse=True)
-    distinct = [tuple(map(int, shapes[number])) for number in first]
-    costs = [_cost(model, vae, recipe, *shape, encoded) for shape in distinct]
+    costs = []
+    for frames, width, height in shapes[first].tolist():
+        grid = Grid(frames, height, width) if encoded else model.ratios.grid(frames, height, width)
+        costs.append(_cost(model, vae, recipe, grid, encoded))
     return np.array(costs, np.int64)[bucket]
 
 
-def _cost(
-    model: UnifiedModel, vae: Mapping[str, Any], recipe: Recipe, frames: int, width: int, height: int, encoded: bool
-) -> int:
-    grid = Grid(frames, height, width) if encoded else model.ratios.grid(frames, height, width)
+def _cost(model: UnifiedModel, vae: Mapping[str, Any], recipe: Recipe, grid: Grid, encoded: bool) -> int:
     sizes, trained = model_sizes(model, grid, _TEXT_TOKENS), model.trains_transformer
     if recipe.is_reinforcement_learning:
         learnt = round(recipe.policy.fraction * (recipe.policy.steps - 1))
