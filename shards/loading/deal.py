@@ -22,7 +22,7 @@ from nextscene.shards.loading.shuffle import IntArray, SampleRef
 
 
 class Piece(NamedTuple):
-    """What one rank computes in one turn: samples of one bucket.
+    """The work of one rank in one turn: samples of one bucket.
 
     `weight` is 1, or 0 for a filler: a sample of another piece once more, for a rank that has no piece in this turn.
     All ranks must take part in each turn of a sharded model. `last` is True in the last turn of a global batch.
@@ -35,7 +35,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Dealing:
-    """How a `Loader` deals: the size of a global batch, and the cost of each sample of the data, [samples], above 0.
+    """The dealing of a `Loader`: the size of a global batch, and the cost of each sample of its data, [samples], above 0.
 
     Samples of a bucket cost the same.
     """
