@@ -35,9 +35,9 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Dealing:
-    """The dealing of a `Loader`: the size of a global batch, and the cost of each sample of its data, [samples], above 0.
+    """The dealing of a `Loader`: the size of a global batch, and the cost of each sample of its data.
 
-    Samples of a bucket cost the same.
+    The costs, [samples], are above 0, and those of a bucket are the same.
     """
 
     global_batch: int
