@@ -9,6 +9,7 @@ import click
 from benchmarks import (
     asking,
     cpu_per_clip,
+    dealing,
     decoders,
     late_span,
     loader_memory,
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "loader_memory": loader_memory.benchmark,
     "loader_start": loader_start.benchmark,
     "prefix_reuse": prefix_reuse.benchmark,
+    "dealing": dealing.benchmark,
 }
 
 

@@ -37,7 +37,7 @@ class DataConfig:
 
     RENAMED: ClassVar[Mapping[str, str]] = {"skip_at_most": "max_bad_clips"}
 
-    micro_batch: int = setting(8, "Samples of each GPU in one forward pass.")
+    micro_batch: int = setting(8, "Most samples of each GPU in one forward pass.")
     global_batch: int = setting(256, "Samples of all GPUs in one optimizer step.")
     max_frames: int = setting(65, "Frames that a clip is cut to.")
     width: int = setting(832, "Width that clips are brought to, in pixels; images keep their size.")
@@ -103,6 +103,7 @@ class ParallelConfig:
         "Activation checkpointing: recompute nothing, all but matrix products and attention, or everything.",
     )
     compile: bool = setting(True, "Compile the blocks of the transformer.")
+    connector: Literal["fp32", "bf16"] = setting("fp32", "Precision of the connector's matrix products.")
 
 
 @dataclass(frozen=True)

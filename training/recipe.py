@@ -59,6 +59,7 @@ _FREE_TO_CHANGE = (
     "logging.",
     "data.workers",
     "data.max_bad_clips",
+    "data.micro_batch",  # the order keeps the one that the run began with
     "epochs",
     "steps",
     "optimizer.lr",
@@ -68,6 +69,8 @@ _FREE_TO_CHANGE = (
     "reward.judge.prompt_version",  # stored with the answers
 )
 """Beginnings of the settings that may change when a run is resumed."""
+_ONCE_FIXED = ("data.micro_batch",)
+"""Settings of _FREE_TO_CHANGE that runs of earlier versions recorded, when they could not change."""
 
 
 @dataclass(frozen=True)
@@ -163,20 +166,19 @@ class Recipe:
         """Return the optimizer steps of the stage with so many samples in its mix."""
         return self.steps or math.ceil(self.epochs * samples / self.data.global_batch)
 
-    def gradient_accumulation_steps(self, world: int) -> int:
-        """Return the micro-batches of each rank in one optimizer step.
+    def check_ranks(self, world: int) -> None:
+        """Raise ValueError if `world` ranks cannot take the steps of the stage.
 
-        Raise ValueError if the global batch cannot be shared evenly by `world` ranks.
+        Any number can, but in reinforcement learning, where a rank without a scene would have to make, judge and learn
+        from a whole group of candidates that counts nothing.
         """
-        micro_batches = self.data.global_batch // self.data.micro_batch
-        if micro_batches % world:
-            fits = [ranks for ranks in range(1, micro_batches + 1) if micro_batches % ranks == 0]
+        scenes = self.data.global_batch
+        if self.is_reinforcement_learning and scenes % world:
+            fits = [ranks for ranks in range(1, scenes + 1) if scenes % ranks == 0]
             raise ValueError(
-                f"a global batch of {self.data.global_batch} is {micro_batches} micro-batches of"
-                f" {self.data.micro_batch}, which {world} processes cannot share evenly; use {_listed(fits)} processes,"
-                " or set data.global_batch and data.micro_batch"
+                f"a global batch of {scenes} scenes cannot be shared evenly by {world} processes; use {_listed(fits)}"
+                " processes, or set data.global_batch"
             )
-        return micro_batches // world
 
     def identity_settings(self) -> dict[str, Any]:
         """Return dotted name → value of every setting that decides the result. Runs are compared by these.
@@ -194,9 +196,9 @@ class Recipe:
 
 
 def with_current_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that a run of an earlier version recorded, with their present names."""
+    """Return settings that a run of an earlier version recorded, with their present names, without those free today."""
     renamed = renamed_settings(Recipe)
-    return {renamed.get(name, name): value for name, value in recorded.items()}
+    return {renamed.get(name, name): value for name, value in recorded.items() if name not in _ONCE_FIXED}
 
 
 def _listed(numbers: list[int]) -> str:

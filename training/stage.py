@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from nextscene.common.config_loader import differences
 from nextscene.common.errors import UsageError
+from nextscene.shards.loading.deal import Dealing
 from nextscene.shards.loading.loader import Loader, StateMismatch
 from nextscene.shards.loading.mixture import Mixture
 from nextscene.training import checkpoint
@@ -29,6 +30,7 @@ from nextscene.training.distributed.parallelize import parallelize
 from nextscene.training.distributed.process_group import World
 from nextscene.training.initial_weights import load_initial_weights
 from nextscene.training.job import TrainingJob, TrainingObserver
+from nextscene.training.metrics.costs import sample_costs
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.model_folders import architecture_config, check_originals
 from nextscene.training.model.pretrained import new_bridge
@@ -71,7 +73,6 @@ class StageState:
     seen: Validator | None
     step: int
     steps: int
-    gradient_accumulation_steps: int
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of a checkpoint, by its name in the checkpoint, sharded as it is in memory."""
@@ -152,7 +153,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
     The modules that ask Claude are imported only if the recipe needs them.
     """
     recipe, pretrained = job.recipe, job.pretrained
-    accumulation = _gradient_accumulation_steps(recipe, world)
+    _check_ranks(recipe, world)
     if recipe.is_reinforcement_learning:
         REWARDS[recipe.reward.kind].load().check(job, world)
     resumed = world.from_leader(latest(job.checkpoints))
@@ -179,7 +180,8 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         load_initial_weights(begin, before, dict(model.named_parameters()))
 
     scheduler = pretrained.scheduler()
-    loader = _build_loader(recipe, training, world)
+    costs = sample_costs(model, architecture_config(vae.config), recipe, training.shapes, sets.encoded)
+    loader = _build_loader(recipe, training, world, Dealing(recipe.data.global_batch, costs))
     prompter = Prompter(pretrained.tokenizer(), recipe.model.max_tokens - recipe.model.queries)
     encoder = BatchEncoder(vae, prompter, recipe.mix, world.device)
     state = StageState(
@@ -200,7 +202,6 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         seen=_build_validator(recipe, training, encoder, scheduler, world),
         step=0,
         steps=recipe.total_steps(len(training)),
-        gradient_accumulation_steps=accumulation,
     )
     if resumed and before:
         _resume(state, resumed, before)
@@ -211,14 +212,13 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
     return state
 
 
-def _gradient_accumulation_steps(recipe: Recipe, world: World) -> int:
+def _check_ranks(recipe: Recipe, world: World) -> None:
     try:
-        steps = recipe.gradient_accumulation_steps(world.size)
+        recipe.check_ranks(world.size)
     except ValueError as error:
         raise UsageError(str(error)) from error
     if world.size % recipe.parallel.replicas:
         raise UsageError(f"parallel.replicas {recipe.parallel.replicas}: {world.size} processes are no multiple of it")
-    return steps
 
 
 def build_reward(context: RewardContext) -> Reward:
@@ -226,7 +226,7 @@ def build_reward(context: RewardContext) -> Reward:
     return REWARDS[context.job.recipe.reward.kind].load().build(context)
 
 
-def _build_loader(recipe: Recipe, clips: Mixture, world: World) -> Loader:
+def _build_loader(recipe: Recipe, clips: Mixture, world: World, dealing: Dealing) -> Loader:
     data = recipe.data
     return Loader(
         clips,
@@ -237,6 +237,7 @@ def _build_loader(recipe: Recipe, clips: Mixture, world: World) -> Loader:
         workers=data.workers,
         window=data.window,
         max_bad_clips=data.max_bad_clips,
+        dealing=dealing,
     )
 
 
@@ -261,6 +262,7 @@ def _build_model(job: TrainingJob, ratios: Ratios, world: World) -> UnifiedModel
     recipe, pretrained, dtype = job.recipe, job.pretrained, _dtype(job)
     language, transformer = pretrained.language(dtype), pretrained.transformer(dtype)
     bridge = new_bridge(language, transformer, recipe.model.queries, recipe.model.hidden, recipe.seed)
+    bridge.connector.bf16_products = recipe.parallel.connector == "bf16"
     model = UnifiedModel(language, bridge, transformer, ratios, dtype)
     set_trainable(model, recipe.trainable)
     if any(parameter.requires_grad for parameter in transformer.parameters()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from statistics import fmean
 
@@ -51,28 +52,28 @@ class _Trainer:
         self._throughput = Throughput(self._state.model, self._state.batches, world)
         self._objective = OBJECTIVES[STAGES[job.recipe.stage]](self._state, self._throughput)
         self._saved = self._step
-        self._data = self._state.loader.state_dict()
+        self._data = self._state.batches.state_dict()
 
     def run(self) -> StageSummary:
         state = self._state
         if self._world.is_leader:
             self._observer.begin(state.steps, self._step)
-        batches = iter(state.batches)
         try:
             stopping = self._world.any_rank(self._observer.stopping)
             if self._step == 0 and not stopping:
                 self._evaluate()
-            while self._step < state.steps and not stopping:
-                stopping = self._take_step(batches)
-                if self._is_due(self._recipe.logging.checkpoint_every) or stopping:
-                    self._save(batches)
-                if self._is_due(self._recipe.logging.evaluate_every) and self._step < state.steps:
-                    self._evaluate()
-            self._save(batches)
-            self._confirm_save(batches)
+            with closing(iter(state.batches)) as batches:
+                while self._step < state.steps and not stopping:
+                    stopping = self._take_step(batches)
+                    if self._is_due(self._recipe.logging.checkpoint_every) or stopping:
+                        self._save()
+                    if self._is_due(self._recipe.logging.evaluate_every) and self._step < state.steps:
+                        self._evaluate()
+                self._save()
+                self._confirm_save(batches)
             return self._finish()
         except (UsageError, TrainingPaused):
-            self._save(batches)
+            self._save()
             self._checkpoints.confirm()
             self._checkpoints.wait()
             raise
@@ -100,14 +101,13 @@ class _Trainer:
             raise self._not_finite(output, norm, batches)
         if output.has_gradient:
             self._checkpoints.confirm()
-        if output.has_gradient:
             set_learning_rate(state.optimizer, learning_rate(config, self._step))
             state.optimizer.step()
             state.optimizer.zero_grad()
             if state.ema:
                 state.ema.update()
         self._step += 1
-        self._data = state.loader.state_dict()
+        self._data = state.batches.state_dict()
         if output.note and self._world.is_leader:
             self._observer.note(f"step {self._step}: {output.note}")
         self._log_step(output, norm)
@@ -183,18 +183,18 @@ class _Trainer:
         if self._logger:
             self._logger.save_curves()
 
-    def _save(self, batches: Iterator[TrainingBatch]) -> None:
+    def _save(self) -> None:
         if self._saved == self._step:
             return
-        self._confirm_save(batches)
         self._check_owner()
         if self._world.any_rank(not self._state.has_finite_weights()):
             raise self._diverged(f"after step {self._step} there are weights that are not finite.")
+        self._checkpoints.confirm()  # of the checkpoint before, after which nothing was learnt
         self._checkpoints.save(self._state.tensors(), self._state.checkpoint_info(self._step, self._data))
         self._saved = self._step
 
     def _confirm_save(self, batches: Iterator[TrainingBatch]) -> None:
-        """Make the last checkpoint valid now, for there is no further step, or none that changed the weights."""
+        """Make the last checkpoint valid by the loss on further clips, because no step follows."""
         if not self._checkpoints.unconfirmed:
             return
         if not self._is_loss_finite(batches):

@@ -29,7 +29,7 @@ from nextscene.training.flow.sampler import guided, integrate
 from nextscene.training.flow.schedule import mu, sampling_sigmas
 from nextscene.training.model.grid import Grid
 from nextscene.training.model.latents import Latents, LatentScale, decode, pack, unpack
-from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.model.unified import UnifiedModel, coordinates
 from nextscene.training.summary import TextAblation
 
 _LEVELS = 4
@@ -125,8 +125,8 @@ class Validator:
         sigma = torch.sigmoid(torch.tensor(normal) + mu(self._scheduler, grid.tokens))
         sigma = torch.cat([sigma, torch.tensor([_LOW_SIGMA])]).to(encoder.device)
         condition = model.condition(encoder.tokenize([text], [clip.sample.source])).expand(len(refs), -1, -1)
-        fps = torch.full((len(refs),), clip.sample.fps, device=encoder.device)
-        predicted = model.velocity(noised(clean, noise, sigma), sigma, condition, grid, fps)
+        coords = coordinates(grid, model.ratios, torch.full((len(refs),), clip.sample.fps, device=encoder.device))
+        predicted = model.velocity(noised(clean, noise, sigma), sigma, condition, coords)
         losses = loss_per_sample(predicted, clean, noise)
         zero = loss_per_sample(torch.zeros_like(predicted), clean, noise)
         return ValidationLoss(*(part.mean().item() for part in (losses[:_LEVELS], zero[:_LEVELS], losses[_LEVELS:])))
@@ -150,10 +150,10 @@ class Validator:
         shape = clip.latents.mean.shape[1:]
         grid = Grid(*shape[1:])
         condition = model.condition(encoder.tokenize(["", clip.text], [clip.sample.source] * 2))
-        fps = torch.full((2,), clip.sample.fps, device=encoder.device)
+        coords = coordinates(grid, model.ratios, torch.full((2,), clip.sample.fps, device=encoder.device))
         noise = pack(sample_noise(_SEED, [SampleRef(clip.number, 0)], shape).noise.to(encoder.device))
         tokens = integrate(
-            guided(lambda tokens, sigma: model.velocity(tokens, sigma, condition, grid, fps), guidance),
+            guided(lambda tokens, sigma: model.velocity(tokens, sigma, condition, coords), guidance),
             noise,
             sampling_sigmas(self._scheduler, steps, grid.tokens),
         )

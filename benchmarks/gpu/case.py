@@ -7,24 +7,30 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.distributed.tensor import DTensor
 
 import nextscene.training.recipe
-from benchmarks.gpu.models import PUBLISHED, TOY, Size, unified
+from benchmarks.gpu.models import PUBLISHED, SCHEDULER, TOY, AnyWords, Size, unified, vae
 from benchmarks.one_sequence import states_of_queries
 from nextscene.pipelines.cli.options import chosen
+from nextscene.shards.loading.collate import Batch
+from nextscene.shards.loading.shuffle import SampleRef
+from nextscene.training.data.batches import BatchEncoder, BatchPreparer
 from nextscene.training.distributed.parallelize import parallelize
 from nextscene.training.distributed.process_group import World, process_group
 from nextscene.training.flow.objective import loss_per_sample, noised
-from nextscene.training.metrics.flops import ModelSizes, StepFlops, flow_matching_flops, peak_flops
+from nextscene.training.metrics.costs import model_sizes
+from nextscene.training.metrics.flops import StepFlops, flow_matching_flops, peak_flops
 from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.trainable import trained_parameters
 from nextscene.training.model.unified import UnifiedModel
@@ -102,8 +108,28 @@ def _figures(case: Case, size: Size, world: World) -> dict[str, Any]:
     return figures
 
 
+class _Latents:
+    """A stand-in for the loader: the same micro-batch of stored latents again and again, each time in a new epoch."""
+
+    def __init__(self, clips: int, shape: tuple[int, ...]) -> None:
+        self._latents = torch.randn(clips, *shape).half()
+
+    def __iter__(self) -> Iterator[Batch]:
+        clips = len(self._latents)
+        keys, sources, fps = ["clip"] * clips, [0] * clips, [_FPS] * clips
+        for epoch in count():
+            refs = [SampleRef(number, epoch) for number in range(clips)]
+            yield Batch(self._latents, keys, keys, fps, keys, sources, refs, [])
+
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+
 class _Step:
-    """A model and one micro-batch to take optimizer steps on, as `training.trainer` does, without accumulation."""
+    """A model and the micro-batches to take optimizer steps on, as `training.trainer` does, without accumulation.
+
+    Each micro-batch is prepared by `training.data.batches`, one ahead.
+    """
 
     def __init__(self, case: Case, size: Size, world: World) -> None:
         settings = recipe(case.stage)
@@ -118,18 +144,20 @@ class _Step:
         self._average = EMA(learnt, settings.optimizer.ema)
         self._clips = case.micro_batch
         self.grid = self.model.ratios.grid(*(size.image if case.stage == "connector" else size.clip))
-        with world.device:
-            self._clean, self._noise = torch.randn(2, self._clips, self.grid.tokens, size.transformer["in_channels"])
-            self._sigma, self._fps = torch.rand(self._clips), torch.full((self._clips,), _FPS)
-            ids = torch.randint(size.language["vocab_size"], (self._clips, size.text))
-            self._words = TokenBatch(ids, torch.ones_like(ids))
+        encoder = BatchEncoder(
+            vae(size, world.device, self.model.dtype), cast(Any, AnyWords(size)), settings.mix, world.device
+        )
+        latents = _Latents(self._clips, (size.vae["latent_channels"] + 1, *self.grid))
+        scheduler = FlowMatchEulerDiscreteScheduler(**SCHEDULER)
+        preparer = BatchPreparer(cast(Any, latents), encoder, settings.objective, scheduler, settings.seed)
+        self._batches, self._prefix = iter(preparer), size.text
 
     def take(self) -> float:
         """Take one step and return its loss. Wait until the device is done."""
-        noisy = noised(self._clean, self._noise, self._sigma)
-        condition = self._condition(self._words)
-        predicted = self.model.velocity(noisy, self._sigma, condition, self.grid, self._fps)
-        loss = loss_per_sample(predicted, self._clean, self._noise).mean()
+        batch = next(self._batches)
+        noisy, condition = noised(batch.clean, batch.noise, batch.sigma), self._condition(batch.text_tokens)
+        predicted = self.model.velocity(noisy, batch.sigma, condition, batch.coords)
+        loss = loss_per_sample(predicted, batch.clean, batch.noise).mean()
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
         length = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
@@ -138,24 +166,15 @@ class _Step:
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._average.update()
-        if self._clean.is_cuda:
+        if batch.clean.is_cuda:
             torch.cuda.synchronize()
         return loss.item()
 
     @property
     def work(self) -> StepFlops:
         """The FLOPs of the step."""
-        model = self.model
-        sizes = ModelSizes(
-            model.transformer.config,
-            model.language.config,
-            tokens=self.grid.tokens,
-            prefix=self._words.ids.shape[1],
-            queries=model.bridge.config.num_queries,
-            connector_width=model.bridge.config.hidden,
-        )
-        transformer_trained = any(parameter.requires_grad for parameter in model.transformer.parameters())
-        return flow_matching_flops(sizes, self._clips, transformer_trained)
+        sizes = model_sizes(self.model, self.grid, self._prefix)
+        return flow_matching_flops(sizes, self._clips, self.model.trains_transformer)
 
 
 def _reader(model: UnifiedModel, case: Case, size: Size) -> Callable[[TokenBatch], Tensor]:

@@ -23,14 +23,14 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from benchmarks.gpu import models
 from benchmarks.gpu.case import recipe
-from benchmarks.gpu.models import PUBLISHED, TOY, Size
-from benchmarks.gpu.videos import SCHEDULER, AnyWords
+from benchmarks.gpu.models import PUBLISHED, SCHEDULER, TOY, AnyWords, Size
 from nextscene.shards.loading.shuffle import SampleRef
 from nextscene.training.data.batches import BatchEncoder, TrainingBatch
 from nextscene.training.distributed.parallelize import parallelize
 from nextscene.training.distributed.process_group import World, process_group
 from nextscene.training.model.grid import Grid
 from nextscene.training.model.trainable import trained_parameters
+from nextscene.training.model.unified import coordinates
 from nextscene.training.objectives.grpo import grpo
 from nextscene.training.optimizer.build import build_optimizer
 from nextscene.training.optimizer.ema import EMA
@@ -70,7 +70,6 @@ def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[s
         world=world,
         model=model,
         encoder=encoder,
-        gradient_accumulation_steps=1,
         scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
         reference_weights=start.swapped_in,
         reward=coin,
@@ -100,11 +99,12 @@ def _scenes(size: Size, encoder: BatchEncoder) -> Iterator[TrainingBatch]:
     frames, height, width = size.clip
     ratios = models.ratios(size)
     grid: Grid = ratios.grid(frames, height, width)
-    words = encoder.tokenize([""], [0])
+    words, fps = encoder.tokenize([""], [0]), torch.full((1,), 16.0, device=encoder.device)
+    coords = coordinates(grid, ratios, fps)
     while True:
         clean, noise = torch.randn(2, 1, grid.tokens, size.transformer["in_channels"], device=encoder.device)
-        sigma, fps = torch.rand(1, device=encoder.device), torch.full((1,), 16.0, device=encoder.device)
-        yield TrainingBatch(words, ["a"], [0], [SampleRef(0, 0)], clean, noise, sigma, fps, grid, ["clip"], 0)
+        sigma = torch.rand(1, device=encoder.device)
+        yield TrainingBatch(words, ["a"], [0], [SampleRef(0, 0)], clean, noise, sigma, fps, coords, grid, ["clip"], 0)
 
 
 @click.command(help=__doc__)

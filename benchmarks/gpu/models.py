@@ -13,6 +13,7 @@ from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel, T5Config, T5
 
 from nextscene.training.model.bridge import Bridge
 from nextscene.training.model.grid import Ratios
+from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.trainable import set_trainable
 from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.recipe import Recipe
@@ -142,6 +143,27 @@ TOY = Size(
     clip=(9, 64, 96),
 )
 """Small models of the same kinds, for a CPU."""
+
+
+SCHEDULER = {  # of LTX-Video 0.9.0
+    "use_dynamic_shifting": True,
+    "base_shift": 0.95,
+    "max_shift": 2.05,
+    "base_image_seq_len": 1024,
+    "max_image_seq_len": 4096,
+    "shift_terminal": 0.1,
+}
+
+
+class AnyWords:
+    """A stand-in for the prompter that returns random tokens: `size.text` for each text."""
+
+    def __init__(self, size: Size) -> None:
+        self._size = size
+
+    def tokenize(self, texts: list[str], _forms: object) -> TokenBatch:
+        ids = torch.randint(self._size.language["vocab_size"], (len(texts), self._size.text))
+        return TokenBatch(ids, torch.ones_like(ids))
 
 
 def language(size: Size, device: torch.device, dtype: torch.dtype) -> Qwen2_5_VLTextModel:

@@ -3,7 +3,7 @@
 Measured: a whole optimizer step of the recipes, with Prodigy, averaged weights, gradient clipping and selective
 activation checkpointing, from one micro-batch without accumulation, with and without compilation. The stages are the
 connector stage, on images of 512×512, and fine-tuning, which is like the generator stages, on clips of 65 frames of
-832×480. Texts have 128 tokens, and latents are given.
+832×480. Texts have 128 tokens, and latents are in memory; preparing them, one micro-batch ahead, is part of a step.
 
 Compared with: a step of the connector stage in which text and queries pass through the language model as one sequence,
 unpadded and padded to 1,024 tokens.

@@ -23,33 +23,13 @@ from diffusers import FlowMatchEulerDiscreteScheduler, LTXPipeline
 from benchmarks.gpu import models
 from benchmarks.gpu.apart import Figures, figures_of
 from benchmarks.gpu.case import recipe
-from benchmarks.gpu.models import PUBLISHED, TOY, Size
+from benchmarks.gpu.models import PUBLISHED, SCHEDULER, TOY, AnyWords, Size
 from nextscene.training.distributed.process_group import local_device
 from nextscene.training.generation.base import Sampling
 from nextscene.training.generation.next_scene import NextScene
 from nextscene.training.generation.shared import decode_tokens
-from nextscene.training.model.language import TokenBatch
 
 ROUNDS = 3
-SCHEDULER = {  # of LTX-Video 0.9.0
-    "use_dynamic_shifting": True,
-    "base_shift": 0.95,
-    "max_shift": 2.05,
-    "base_image_seq_len": 1024,
-    "max_image_seq_len": 4096,
-    "shift_terminal": 0.1,
-}
-
-
-class AnyWords:
-    """A stand-in for the prompter that returns random tokens: `size.text` for each text."""
-
-    def __init__(self, size: Size) -> None:
-        self._size = size
-
-    def tokenize(self, texts: list[str], _forms: object) -> TokenBatch:
-        ids = torch.randint(self._size.language["vocab_size"], (len(texts), self._size.text))
-        return TokenBatch(ids, torch.ones_like(ids))
 
 
 def ours(size: Size, sampling: Sampling, device: torch.device) -> Callable[[], dict[str, float]]:

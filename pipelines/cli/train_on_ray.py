@@ -130,7 +130,7 @@ def train_supervised(job: TrainingJob, ranks: int, failures: int, address: str |
             raise RunStopped(STOPS.words)
 
     try:
-        job.recipe.gradient_accumulation_steps(ranks)
+        job.recipe.check_ranks(ranks)
     except ValueError as error:
         raise UsageError(str(error)) from error
     request = TrainOnRay(job, ranks, failures, address)

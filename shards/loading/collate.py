@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from nextscene.common.storage import StorageFault
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.buffer_pool import BufferPool, BufferSlot
+from nextscene.shards.loading.deal import Piece
 from nextscene.shards.loading.decode import NoDecoder
 from nextscene.shards.loading.reader import DatasetChanged
 from nextscene.shards.loading.sample_set import Memory, SampleSet, SampleText
@@ -28,7 +29,7 @@ class Batch(NamedTuple):
     width], the mean and then one log-variance; the other fields have an entry for each clip. `refs` are those of the
     shuffled order; `keys` name the clips in the batch, which differ if a bad clip was replaced, and `source` is the
     dataset of a mixture that each comes from, 0 if there is only one. `bad` has a line for each bad clip that was found
-    on the way.
+    on the way. `weight` and `last` are those of its `shards.loading.deal.Piece`, if it was dealt.
     """
 
     video: torch.Tensor
@@ -39,13 +40,19 @@ class Batch(NamedTuple):
     source: list[int]
     refs: list[SampleRef]
     bad: list[str]
+    weight: float = 1.0
+    last: bool = True
 
 
 class CollateTask(NamedTuple):
-    """The task of a worker: the sample refs of a micro-batch, and the number of a buffer for its samples, or None."""
+    """The task of a worker: the samples of a micro-batch, and the number of a buffer for its samples, or None."""
 
-    refs: list[SampleRef]
+    piece: Piece
     buffer: int | None
+
+    @property
+    def refs(self) -> list[SampleRef]:
+        return self.piece.refs
 
 
 class CollatedBatch(NamedTuple):
@@ -99,7 +106,7 @@ class Collator(Dataset[CollatedBatch]):
             texts.append(sample_text)
         text, caption, fps, keys, source = map(list, zip(*texts, strict=True))
         video = torch.from_numpy(memory[:0] if slot else memory)
-        return CollatedBatch(Batch(video, text, caption, fps, keys, source, task.refs, bad), slot)
+        return CollatedBatch(Batch(video, text, caption, fps, keys, source, task.refs, bad, *task.piece[1:]), slot)
 
     def _first_good(self, memory: Memory, numbers: Iterator[int], bad: list[str]) -> SampleText | None:
         for number in numbers:

@@ -1,6 +1,9 @@
 """Batches for training: samples in an endless shuffled order, prefetched by workers, resumed anywhere.
 
 The order is deterministic: it depends on the data and the seed alone. The state to resume from is a few integers.
+
+Without a dealing the ranks take the micro-batches of the order in turn. With one (`shards.loading.deal`) the order's
+micro-batches decide the samples of each global batch only, and the ranks get pieces of it, of like cost in each turn.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ import gc
 import logging
 import signal
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,8 +23,8 @@ from nextscene.common.errors import UsageError
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.buffer_pool import BufferPool
 from nextscene.shards.loading.collate import Batch, CollatedBatch, CollateTask, Collator
+from nextscene.shards.loading.deal import Dealer, Dealing, Piece
 from nextscene.shards.loading.sample_set import BatchOrder, SampleSet
-from nextscene.shards.loading.shuffle import SampleRef
 
 __all__ = ["Batch", "Loader", "StateMismatch", "TooManyBadClips"]
 
@@ -45,6 +49,10 @@ class Loader:
     The ranks take the micro-batches of one global sequence in turn. `position` is the number of micro-batches that all
     ranks together have been given. Ranks at the same step have the same state, and any number of ranks may resume from
     it.
+
+    With a `dealing` the next micro-batches of the sequence are dealt, a global batch at a time, and `position` moves
+    with the last piece of each. A loader with another `micro_batch` may resume from its state: it continues in the
+    sequence of the state, and only its pieces have another size.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Loader:
         prefetch: int = 2,
         window: int = 8,
         max_bad_clips: int = 0,
+        dealing: Dealing | None = None,
     ) -> None:
         """Make a loader. `micro_batch` is the batch size per rank; `window`, the number of shards shuffled together.
 
@@ -70,9 +79,12 @@ class Loader:
             raise ValueError(f"rank {rank} of a world of {world}")
         if workers < 0 or prefetch < 1:
             raise ValueError(f"{workers} workers that are {prefetch} micro-batches ahead: at least 0 and 1")
+        if dealing and dealing.global_batch % micro_batch:
+            raise ValueError(f"a global batch of {dealing.global_batch} is no multiple of {micro_batch}")
         self._clips = clips
         self._order = clips.batch_order(micro_batch, seed, window)
         self._rank, self._world = rank, world
+        self._dealing, self._micro_batch = dealing, micro_batch
         self._max_bad_clips = max_bad_clips
         self._bad: set[str] = set()
         self._position = 0
@@ -95,6 +107,8 @@ class Loader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Resume where another loader stopped. Raise StateMismatch for a state of other clips or another order."""
+        if self._dealing:
+            self._continue_order(state.get("micro_batch"), self._dealing.global_batch)
         for name, value in self._settings.items():
             if state.get(name) != value:
                 meaning = _OTHER_CLIPS if name == "clips" else ""
@@ -106,6 +120,12 @@ class Loader:
             raise StateMismatch(f"the state to resume from has position {position!r}")
         self._position = position
         self._iteration += 1
+
+    def _continue_order(self, micro_batch: object, global_batch: int) -> None:
+        """Take the order of micro-batches of this size, if global batches can be made of them."""
+        if type(micro_batch) is int and micro_batch > 0 and global_batch % micro_batch == 0:
+            self._settings["micro_batch"] = micro_batch
+            self._order = self._clips.batch_order(micro_batch, self._settings["seed"], self._settings["window"])
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate from the present position. Raise RuntimeError once another iteration begins or a state is loaded.
@@ -125,16 +145,32 @@ class Loader:
             if isinstance(collated, Exception):
                 raise collated
             self._count(collated.batch.bad)
-            self._position += self._world
+            if collated.batch.last:
+                self._position += self._dealt_together
             yield _with_tensor(collated, buffers)
 
+    @property
+    def _dealt_together(self) -> int:
+        """The micro-batches of the order that the ranks are given together, in one turn or in one global batch."""
+        return self._dealing.global_batch // self._settings["micro_batch"] if self._dealing else self._world
+
+    def _pieces(self) -> Iterator[Piece]:
+        """Yield the pieces of this rank from the present position on. Endless."""
+        if not self._dealing:
+            yield from map(Piece, self._order.batches(self._position, self._rank, self._world))
+            return
+        dealer = Dealer(self._dealing.costs, self._order.bucket, self._micro_batch, self._world)
+        batches, count = self._order.batches(self._position), self._dealt_together
+        while True:
+            refs = [ref for batch in islice(batches, count) for ref in batch]
+            yield from (pieces[self._rank] for pieces in dealer.deal(refs))
+
     def _collated(self, buffers: BufferPool) -> Iterator[CollatedBatch | Exception]:
-        refs = self._order.batches(self._position, self._rank, self._world)
         return iter(
             DataLoader(
                 Collator(self._clips, self._order.bucket, buffers, skip_bad=self._max_bad_clips > 0),
                 batch_size=None,
-                sampler=_Tasks(refs, buffers),
+                sampler=_Tasks(self._pieces(), buffers),
                 num_workers=self._workers,
                 prefetch_factor=self._prefetch if self._workers else None,
                 collate_fn=_identity,
@@ -168,12 +204,12 @@ def _set_up_worker(_worker: int) -> None:
 class _Tasks:
     """The sampler: the tasks that DataLoader gives to its workers."""
 
-    def __init__(self, refs: Iterator[list[SampleRef]], buffers: BufferPool) -> None:
-        self._refs = refs
+    def __init__(self, pieces: Iterator[Piece], buffers: BufferPool) -> None:
+        self._pieces = pieces
         self._buffers = buffers
 
     def __iter__(self) -> Iterator[CollateTask]:
-        return (CollateTask(refs, self._buffers.acquire()) for refs in self._refs)
+        return (CollateTask(piece, self._buffers.acquire()) for piece in self._pieces)
 
 
 def _with_tensor(collated: CollatedBatch, buffers: BufferPool) -> Batch:

@@ -165,6 +165,7 @@ def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypa
         (["--policy.best-of", "8"], "at most policy.group_size 4"),
         (["--judge-model", "claude-3-7-sonnet-20250219"], "was retired on 2026-02-19"),
         (["--reward.captioner", "qwen"], "cannot be shown pictures"),
+        (["--launcher", "ray", "--workers", "5"], "cannot be shared evenly by 5 processes; use 1 processes"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(given: Given, api: ClaudeApi, flags: list[str], said: str) -> None:

@@ -322,6 +322,7 @@ def record_with_old_names(checkpoint: Path) -> set[str]:
     """Rewrite the description of a checkpoint as the version before wrote it. Return the old names in it."""
     info = json.loads((checkpoint / "about.json").read_text())
     info["determining"] = {OLD_NAMES.get(name, name): value for name, value in info["determining"].items()}
+    info["determining"]["data.micro_batch"] = 8  # which could not change
     (checkpoint / "about.json").write_text(json.dumps(info))
     return info["determining"].keys() & set(OLD_NAMES.values())
 

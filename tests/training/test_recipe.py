@@ -58,7 +58,7 @@ def test_every_recipe_that_is_shipped_is_of_the_paper_or_of_the_toy_model() -> N
 def test_pre_training_has_the_papers_epochs_and_batches(name: str, epochs: float, micro_batch: int) -> None:
     recipe = shipped(name)
     assert (recipe.epochs, recipe.steps, recipe.data.micro_batch) == (epochs, 0, micro_batch)
-    assert recipe.gradient_accumulation_steps(32) == 1  # 32 GPUs, section 13
+    assert recipe.data.global_batch == 32 * micro_batch  # 32 GPUs, section 13
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -94,7 +94,7 @@ def test_reinforcement_learning_has_the_papers_numbers() -> None:
     """Section 13: 16 GPUs with a batch of 1 and an accumulation of 8, 60 steps, 24 candidates, of which 4 + 4."""
     recipe = shipped("rl")
     policy = recipe.policy
-    assert (recipe.steps, recipe.gradient_accumulation_steps(16), recipe.data.micro_batch) == (60, 1, 1)
+    assert (recipe.steps, recipe.data.global_batch, recipe.data.micro_batch) == (60, 16, 1)
     assert (policy.group_size, policy.best_of, policy.batch, policy.steps, policy.guidance) == (24, 8, 1, 20, 3.0)
     assert recipe.reward.kind == "causal_consistency"
     assert shipped("tiny/rl").reward.kind == "retrieval"  # which costs nothing
@@ -135,17 +135,20 @@ def test_a_mistake_is_told_by_its_name_and_the_nearest_known_one(tmp_path: Path,
     assert [word for word in words if word not in message] == []
 
 
-@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 64))
-def test_a_global_batch_is_shared_evenly_or_refused_with_what_would_fit(micro: int, count: int, world: int) -> None:
-    recipe = Recipe(data=DataConfig(micro_batch=micro, global_batch=micro * count))
-    if count % world == 0:
-        assert recipe.gradient_accumulation_steps(world) * world * micro == recipe.data.global_batch
+@given(st.integers(1, 64), st.integers(1, 64))
+def test_scenes_are_shared_evenly_or_refused_with_what_would_fit(scenes: int, world: int) -> None:
+    """A rank without a scene would make a whole group of candidates for nothing. Clips are dealt to any number."""
+    data = DataConfig(micro_batch=1, global_batch=scenes)
+    Recipe(data=data).check_ranks(world)
+    scenes_of = Recipe(stage="rl", data=data)
+    if scenes % world == 0:
+        scenes_of.check_ranks(world)
         return
-    with pytest.raises(ValueError, match=f"which {world} processes cannot share evenly") as told:
-        recipe.gradient_accumulation_steps(world)
-    fitting = str(told.value).partition("evenly; use ")[2].partition(" processes")[0]
+    with pytest.raises(ValueError, match=f"cannot be shared evenly by {world} processes") as told:
+        scenes_of.check_ranks(world)
+    fitting = str(told.value).partition("; use ")[2].partition(" processes")[0]
     named = [int(word) for word in fitting.replace(" or ", ", ").split(", ")]
-    assert named == [ranks for ranks in range(1, count + 1) if count % ranks == 0]
+    assert named == [ranks for ranks in range(1, scenes + 1) if scenes % ranks == 0]
 
 
 @given(st.floats(0.01, 20), st.integers(1, 10**8))

@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from nextscene.common.fence import LOCK
 from nextscene.common.storage import Storage
 from nextscene.shards.loading.loader import Loader
+from nextscene.training.checkpoint_info import CheckpointInfo
 from nextscene.training.data.batches import BatchEncoder, BatchPreparer
 from nextscene.training.data.datasets import MixDatasets
 from nextscene.training.distributed.process_group import current_world
@@ -173,7 +174,7 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
         loss = torch.stack(
             [
                 loss_per_sample(
-                    model(one.text_tokens, noised(one.clean, one.noise, one.sigma), one.sigma, one.grid, one.fps),
+                    model(one.text_tokens, noised(one.clean, one.noise, one.sigma), one.sigma, one.coords),
                     one.clean,
                     one.noise,
                 ).mean()
@@ -233,12 +234,15 @@ def test_the_average_follows_the_weights_of_every_step_and_is_what_is_exported(w
 # ---- interrupted and gone on with -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (1, 2), (2, 1)])
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (1, 3), (2, 1)])
 def test_a_run_goes_on_by_any_number_of_ranks_as_if_nothing_had_been(
     whole: Ran, shared: Ran, stage: Stage, before: int, after: int
 ) -> None:
-    """From what it had at its second step, and lines of later ones, which had been written when it was killed."""
-    undisturbed = {1: whole, 2: shared}[after]
+    """From what it had at its second step, and lines of later ones, which had been written when it was killed.
+
+    Three ranks share four samples in two turns, with two fillers.
+    """
+    undisturbed = {1: whole, 2: shared, 3: shared}[after]
     job = stage.job(f"resumed-{before}-{after}", resume=True)
     later = shutil.ignore_patterns("step-3", "step-4", "summary.json")
     shutil.copytree({1: whole, 2: shared}[before].job.run, job.run, ignore=later)
@@ -250,6 +254,20 @@ def test_a_run_goes_on_by_any_number_of_ranks_as_if_nothing_had_been(
     if before == after:
         assert resumed.losses == {step: undisturbed.losses[step] for step in (3, 4)}
         assert_equal(tensors(job, 4), tensors(undisturbed.job, 4))
+
+
+def test_a_run_goes_on_in_other_micro_batches_with_the_samples_that_it_would_have_had(whole: Ran, stage: Stage) -> None:
+    """From its second step, in micro-batches of 2, which would come in another order in a new run."""
+    recipe = replace(RECIPE, data=replace(RECIPE.data, micro_batch=2))
+    job = stage.job("regrouped", recipe, resume=True)
+    shutil.copytree(whole.job.run, job.run, ignore=shutil.ignore_patterns("step-3", "step-4", "summary.json"))
+    regrouped = ran(job)
+    assert regrouped.losses == pytest.approx({step: whole.losses[step] for step in (3, 4)}, abs=1e-5)
+    assert regrouped.norms == pytest.approx(whole.norms, abs=1e-5)
+    afresh = ran(stage.job("afresh", replace(recipe, steps=2)))
+    assert afresh.losses[2] != pytest.approx(whole.losses[2], abs=1e-4)
+    states = [CheckpointInfo.read(one.checkpoints / "step-4").loader for one in (job, whole.job)]
+    assert states[0] == states[1]
 
 
 def test_adamw_that_was_stopped_goes_on_to_the_bit(stage: Stage) -> None:

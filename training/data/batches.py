@@ -1,14 +1,16 @@
-"""Preparation of micro-batches: from samples of the shards to text tokens, latents and noise.
+"""Preparation of micro-batches, one ahead of training: from samples of the shards to text tokens, latents and noise.
 
-Tested in tests/training/test_trainer.py.
+Tested in tests/training/data/test_batches.py and tests/training/test_trainer.py.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler
@@ -24,6 +26,9 @@ from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.latents import Latents, LatentScale, encode, pack
 from nextscene.training.model.model_folders import architecture_config
 from nextscene.training.model.prompter import Prompter
+from nextscene.training.model.unified import coordinates
+
+T = TypeVar("T")
 
 _ENCODED_FRAMES = 65  # frames encoded at once: a clip of the paper's length, or as many images
 
@@ -33,8 +38,10 @@ class TrainingBatch(NamedTuple):
 
     `texts` are the texts of the samples. `text_tokens` are the tokens that the model is given; a text that is dropped
     (dropout) is replaced by the empty text.
-    `clean`, `noise` [B, S, C] and `sigma` [B] define the noisy latents. `fps` is [B]. `refs` name the samples, `keys`
-    their clips. `vae_encoded` is the number of clips that went through the VAE.
+    `clean`, `noise` [B, S, C] and `sigma` [B] define the noisy latents. `fps` is [B], `coords` [B, 3, S] the
+    coordinates of the tokens. `refs` name the samples, `keys` their clips. `vae_encoded` is the number of clips that
+    went through the VAE. `weight` is that of each sample in the mean over the global batch, 0 if the batch only fills
+    the place of a rank that has none in this turn; `last` is True for the last one of an optimizer step.
     """
 
     text_tokens: TokenBatch
@@ -45,9 +52,21 @@ class TrainingBatch(NamedTuple):
     noise: Tensor
     sigma: Tensor
     fps: Tensor
+    coords: Tensor
     grid: Grid
     keys: list[str]
     vae_encoded: int
+    weight: float = 1.0
+    last: bool = True
+
+
+def one_step(batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
+    """Yield the micro-batches of one optimizer step, as many as it has on every rank."""
+    while True:
+        batch = next(batches)
+        yield batch
+        if batch.last:
+            return
 
 
 @dataclass(frozen=True)
@@ -63,11 +82,16 @@ class BatchEncoder:
         """Return the posterior of clips: encoded from uint8 pixels, or as stored, [B, C + 1, F', H', W']."""
         if video.dtype == torch.uint8:
             pieces = [
-                encode(self.vae, piece) for piece in torch.split(video, max(1, _ENCODED_FRAMES // video.shape[1]))
+                encode(self.vae, self.moved(piece))
+                for piece in torch.split(video, max(1, _ENCODED_FRAMES // video.shape[1]))
             ]
             return Latents(*map(torch.cat, zip(*pieces, strict=True)))
-        stored = video.to(self.device, torch.float32)
+        stored = self.moved(video).float()
         return Latents(stored[:, :-1], stored[:, -1:])
+
+    def moved(self, values: Tensor) -> Tensor:
+        """Return a tensor of the CPU on the device. A copy to a GPU goes by pinned memory, and is not waited for."""
+        return values.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else values
 
     def normalized_tokens(self, latents: Tensor) -> Tensor:
         """Return normalized tokens [B, S, C] of latents [B, C, F', H', W']."""
@@ -79,11 +103,17 @@ class BatchEncoder:
 
     def tokenize(self, texts: Sequence[str], sources: Sequence[int]) -> TokenBatch:
         """Return the tokens of texts, each in the prompt of its dataset in the mix."""
-        return self.prompter.tokenize(texts, [self.mix[source].prompt for source in sources]).to(self.device)
+        tokens = self.prompter.tokenize(texts, [self.mix[source].prompt for source in sources])
+        return TokenBatch(*map(self.moved, tokens))
 
 
 class BatchPreparer:
-    """An endless iterable of this rank's micro-batches. `wait_seconds` is the total time spent waiting for data."""
+    """An endless iterable of this rank's micro-batches.
+
+    The next one is prepared in a thread while the present one is used, on a GPU in a stream of its own; errors are
+    raised when the batch is due. `wait_seconds` is the total time that was spent waiting for a batch. Only one
+    iteration may be under way; close it to end the thread.
+    """
 
     def __init__(
         self,
@@ -95,6 +125,8 @@ class BatchPreparer:
     ) -> None:
         self._loader, self._encoder, self._objective = loader, encoder, objective
         self._scheduler, self._seed = scheduler, seed
+        self._ratios = Ratios.of(encoder.vae)
+        self._consumed: dict[str, int] | None = None
         self.wait_seconds = 0.0
 
     @property
@@ -102,13 +134,37 @@ class BatchPreparer:
         """The architecture of the VAE."""
         return architecture_config(self._encoder.vae.config)
 
-    def __iter__(self) -> Iterator[TrainingBatch]:
-        batches = iter(self._loader)
-        while True:
-            begun = time.perf_counter()
-            batch = next(batches)
+    def state_dict(self) -> dict[str, int]:
+        """Return the state of the loader after the batches that were yielded, not after those prepared ahead."""
+        return self._consumed or self._loader.state_dict()
+
+    def __iter__(self) -> Generator[TrainingBatch]:
+        """Iterate from the state of the loader on, or from behind the last batch that was yielded."""
+        if self._consumed:
+            self._loader.load_state_dict(self._consumed)
+        samples = iter(self._loader)
+        # The first samples are read by this thread: the loader's workers are its children, and their death its signal.
+        first, stream = self._timed(lambda: next(samples)), _side_stream(self._encoder.device)
+        with ThreadPoolExecutor(1, "prepare-batch") as thread:
+            coming = thread.submit(self._ready, [first], stream)
+            while True:
+                ready = self._timed(coming.result)
+                coming = thread.submit(self._ready, samples, stream)
+                self._consumed = ready.state
+                yield ready.received()
+
+    def _timed(self, wait: Callable[[], T]) -> T:
+        begun = time.perf_counter()
+        try:
+            return wait()
+        finally:
             self.wait_seconds += time.perf_counter() - begun
-            yield self._prepare(batch)
+
+    def _ready(self, samples: Iterable[Batch], stream: torch.cuda.Stream | None) -> _ReadyBatch:
+        """Return the next batch, prepared, and the state of the loader after it."""
+        with torch.cuda.stream(stream) if stream else nullcontext():
+            batch = self._prepare(next(iter(samples)))
+            return _ReadyBatch(batch, self._loader.state_dict(), stream.record_event() if stream else None)
 
     def _prepare(self, batch: Batch) -> TrainingBatch:
         encoder = self._encoder
@@ -120,19 +176,50 @@ class BatchPreparer:
         grid = Grid(*posterior.mean.shape[2:])
         shift = mu(self._scheduler, grid.tokens)
         sigma = training_sigma(self._objective.density, shift, random.normal, random.uniform)
+        fps = encoder.moved(torch.tensor(batch.fps))
         return TrainingBatch(
             encoder.tokenize(given, batch.source),
             texts,
             batch.source,
             batch.refs,
-            encoder.normalized_tokens(posterior.sample(random.posterior.to(encoder.device))),
-            pack(random.noise.to(encoder.device)),
-            sigma.to(encoder.device),
-            torch.tensor(batch.fps, device=encoder.device),
+            encoder.normalized_tokens(posterior.sample(encoder.moved(random.posterior))),
+            pack(encoder.moved(random.noise)),
+            encoder.moved(sigma),
+            fps,
+            coordinates(grid, self._ratios, fps),
             grid,
             batch.keys,
             len(batch.keys) if batch.video.dtype == torch.uint8 else 0,
+            batch.weight,
+            batch.last,
         )
+
+
+class _ReadyBatch(NamedTuple):
+    """A prepared batch, the state of the loader after it, and the end of its preparation on a GPU."""
+
+    batch: TrainingBatch
+    state: dict[str, int]
+    prepared: torch.cuda.Event | None
+
+    def received(self) -> TrainingBatch:
+        """Return the batch for use in the present stream, which waits for its preparation."""
+        if self.prepared:
+            stream = torch.cuda.current_stream()
+            stream.wait_event(self.prepared)
+            for value in (*self.batch.text_tokens, *self.batch):
+                if isinstance(value, Tensor):
+                    value.record_stream(stream)  # its memory is the side stream's, which may not reuse it too soon
+        return self.batch
+
+
+def _side_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """Return a stream that begins after what the present one has been given, for example the weights of the VAE."""
+    if device.type != "cuda":
+        return None
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    return stream
 
 
 def check_fits(shapes: Sequence[Sequence[int]], ratios: Ratios, name: str) -> None:

@@ -52,9 +52,13 @@ class World:
 
     def all_reduce_max(self, value: float) -> float:
         """Return the maximum over all processes."""
-        found = torch.tensor([value], device=self.device, dtype=torch.float64)
+        return float(self.all_reduce_maxima(torch.tensor([value], dtype=torch.float64)))
+
+    def all_reduce_maxima(self, values: Tensor) -> Tensor:
+        """Return the maximum of each value over all processes, in float64."""
+        found = values.to(self.device, torch.float64)
         dist.all_reduce(found, dist.ReduceOp.MAX)
-        return float(found)
+        return found
 
     def from_leader(self, value: T | None) -> T:
         """Return the leading process's `value` on every process."""

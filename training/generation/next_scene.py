@@ -33,7 +33,7 @@ from nextscene.training.model.grid import Ratios
 from nextscene.training.model.model_folders import read_export_info
 from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.model.prompter import Prompter
-from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.model.unified import UnifiedModel, coordinates
 
 
 class NextScene:
@@ -71,10 +71,10 @@ class NextScene:
         condition = self._condition(texts)
         if guiding := sampling.guidance != 1:
             condition = torch.cat([self._unconditional.expand_as(condition), condition])
-        fps = torch.full((len(condition),), sampling.fps, device=device)
+        coords = coordinates(self._grid, self._model.ratios, torch.full((len(condition),), sampling.fps, device=device))
 
         def velocity(tokens: Tensor, sigma: Tensor) -> Tensor:
-            return self._model.velocity(tokens, sigma, condition, self._grid, fps)
+            return self._model.velocity(tokens, sigma, condition, coords)
 
         begin = seeded_noise(seeds, self._model.transformer.config.in_channels, self._grid).to(device)
         return integrate(guided(velocity, sampling.guidance) if guiding else velocity, begin, self._sigmas)

@@ -13,15 +13,8 @@ import torch
 from nextscene.training.config import PolicyConfig
 from nextscene.training.data.batches import BatchPreparer, TrainingBatch
 from nextscene.training.distributed.process_group import World
-from nextscene.training.metrics.flops import (
-    ModelSizes,
-    StepFlops,
-    VaeFlops,
-    flow_matching_flops,
-    grpo_flops,
-    peak_flops,
-    vae_flops,
-)
+from nextscene.training.metrics.costs import model_sizes, vae_of_grid
+from nextscene.training.metrics.flops import StepFlops, VaeFlops, flow_matching_flops, grpo_flops, peak_flops
 from nextscene.training.model.grid import Grid
 from nextscene.training.model.unified import UnifiedModel
 
@@ -31,32 +24,39 @@ class Throughput:
 
     `samples_per_second` and `tokens_per_second` of all ranks together; `tflops_…` of all ranks, separately for
     transformer, language model, connector and VAE; `mfu`, the share of the peak FLOPs of all GPUs, for those whose peak
-    is known; `seconds`; `data_wait`, the share of time spent waiting for a batch, and `peak_memory_gb`, both of this
-    rank.
+    is known; `straggling`, the FLOPs of the slowest rank of each turn over the mean of the ranks, by which a step takes
+    longer than if the ranks never waited for one another; `seconds`; `data_wait`, the share of time spent waiting for a
+    batch, and `peak_memory_gb`, both of this rank.
     """
 
     def __init__(self, model: UnifiedModel, batches: BatchPreparer, world: World) -> None:
         self._model, self._batches, self._world = model, batches, world
         name = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else ""
         self._peak = peak_flops(name, model.dtype)
-        self._trained = any(parameter.requires_grad for parameter in model.transformer.parameters())
+        self._trained = model.trains_transformer
 
     def start_step(self) -> None:
         """Start the time and the counts of a step."""
         self._begun, self._waited = time.perf_counter(), self._batches.wait_seconds
         self._samples = self._tokens = 0
         self._work = StepFlops(0, 0, 0, 0)
+        self._turns: list[int] = []
 
     def count_micro_batch(self, batch: TrainingBatch) -> None:
-        """Count a micro-batch of flow matching."""
+        """Count a micro-batch of flow matching. One that counts nothing is work only for `straggling`."""
         clips, grid = len(batch.keys), batch.grid
         prefix = batch.text_tokens.ids.shape[1]
         encode = self._vae(grid).encode if batch.vae_encoded else 0
-        self._add(clips, grid, flow_matching_flops(self._sizes(grid, prefix), clips, self._trained, encode))
+        work = flow_matching_flops(model_sizes(self._model, grid, prefix), clips, self._trained, encode)
+        self._turns.append(work.total)
+        if batch.weight:
+            self._add(clips, grid, work)
 
     def count_group(self, grid: Grid, prefix: int, policy: PolicyConfig, learnt_steps: int) -> None:
         """Count the candidates of one scene. `learnt_steps` steps of each selected candidate are learned from."""
-        work = grpo_flops(self._sizes(grid, prefix), policy, learnt_steps, self._trained, self._vae(grid).decode)
+        sizes = model_sizes(self._model, grid, prefix)
+        work = grpo_flops(sizes, policy, learnt_steps, self._trained, self._vae(grid).decode)
+        self._turns.append(work.total)
         self._add(policy.group_size, grid, work)
 
     def _add(self, clips: int, grid: Grid, work: StepFlops) -> None:
@@ -64,17 +64,8 @@ class Throughput:
         self._tokens += clips * grid.tokens
         self._work += work
 
-    def _sizes(self, grid: Grid, prefix: int) -> ModelSizes:
-        model = self._model
-        bridge = model.bridge.config
-        return ModelSizes(
-            model.transformer.config, model.language.config, grid.tokens, prefix, bridge.num_queries, bridge.hidden
-        )
-
     def _vae(self, grid: Grid) -> VaeFlops:
-        ratios = self._model.ratios
-        frames = (grid.frames - 1) * ratios.temporal + 1
-        return vae_flops(self._batches.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial)
+        return vae_of_grid(self._model, self._batches.vae_config, grid)
 
     def end_step(self) -> dict[str, float]:
         """Return the numbers of a step.
@@ -86,11 +77,13 @@ class Throughput:
         work = self._work
         mine = [self._samples, self._tokens, work.transformer, work.language, work.connector, work.vae]
         samples, tokens, *flops = self._world.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+        slowest = float(self._world.all_reduce_maxima(torch.tensor(self._turns, dtype=torch.float64)).sum())
         names = ("transformer", "language", "connector", "vae")
         numbers = {
             "seconds": seconds,
             "samples_per_second": samples / seconds,
             "tokens_per_second": tokens / seconds,
+            "straggling": slowest / (sum(flops) / self._world.size),
             "data_wait": (self._batches.wait_seconds - self._waited) / seconds,
             "peak_memory_gb": self._peak_memory() / 1e9,
         }

@@ -32,12 +32,13 @@ class Queries(nn.Module):
 class Connector(nn.Module):
     """The connector: Linear – SiLU – Linear – RMSNorm × scale, all in float32.
 
-    The norm's weight is initialized to √5.5 and the scale to 0.01, so that the output has the magnitude that LTX
-    expects (paper, section 13).
+    If `bf16_products` is set, its two matrix products are computed in bfloat16. The norm's weight is initialized to
+    √5.5 and the scale to 0.01, so that the output has the magnitude that LTX expects (paper, section 13).
     """
 
     def __init__(self, width: int, hidden: int, out: int, eps: float) -> None:
         super().__init__()
+        self.bf16_products = False
         self.into = nn.Linear(width, hidden)
         self.out = nn.Linear(hidden, out)
         self.norm = nn.RMSNorm(out, eps=eps)
@@ -48,8 +49,9 @@ class Connector(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return the condition [B, queries, out] for Qwen's states [B, queries, width]."""
-        states = self.out(nn.functional.silu(self.into(states.to(self.into.weight.dtype))))
-        normal: Tensor = self.norm(states)
+        with torch.autocast(states.device.type, torch.bfloat16, enabled=self.bf16_products):
+            states = self.out(nn.functional.silu(self.into(states.to(self.into.weight.dtype))))
+        normal: Tensor = self.norm(states.to(self.norm.weight.dtype))
         return self.scale * normal
 
 

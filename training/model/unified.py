@@ -34,6 +34,11 @@ class UnifiedModel(nn.Module):
         self.ratios = ratios
         self.dtype = dtype
 
+    @property
+    def trains_transformer(self) -> bool:
+        """True if any parameter of the transformer is trained."""
+        return any(parameter.requires_grad for parameter in self.transformer.parameters())
+
     def condition(self, text_tokens: TokenBatch) -> Tensor:
         """Return the condition of texts, [B, queries, caption channels] in float32."""
         prefix = encode_text(self.language, text_tokens)
@@ -41,8 +46,8 @@ class UnifiedModel(nn.Module):
         condition: Tensor = self.bridge.connector(states)
         return condition
 
-    def velocity(self, tokens: Tensor, sigma: Tensor, condition: Tensor, grid: Grid, fps: Tensor) -> Tensor:
-        """Return the velocity [B, S, C] in float32, for tokens [B, S, C] at σ [B] of clips with `fps` [B].
+    def velocity(self, tokens: Tensor, sigma: Tensor, condition: Tensor, coords: Tensor) -> Tensor:
+        """Return the velocity [B, S, C] in float32, for tokens [B, S, C] at σ [B] with the `coordinates` [B, 3, S].
 
         All queries are valid, so nothing is masked. The timestep is the float 1,000 σ.
         """
@@ -51,14 +56,14 @@ class UnifiedModel(nn.Module):
             encoder_hidden_states=condition.to(self.dtype),
             timestep=1000 * sigma,
             encoder_attention_mask=None,
-            video_coords=coordinates(grid, self.ratios, fps),
+            video_coords=coords,
             return_dict=False,
         )[0]
         return predicted.float()
 
-    def forward(self, text_tokens: TokenBatch, tokens: Tensor, sigma: Tensor, grid: Grid, fps: Tensor) -> Tensor:
+    def forward(self, text_tokens: TokenBatch, tokens: Tensor, sigma: Tensor, coords: Tensor) -> Tensor:
         """Return the velocity of a micro-batch under the condition of its texts."""
-        return self.velocity(tokens, sigma, self.condition(text_tokens), grid, fps)
+        return self.velocity(tokens, sigma, self.condition(text_tokens), coords)
 
 
 def coordinates(grid: Grid, ratios: Ratios, fps: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nextscene.training.data.batches import TrainingBatch
+from nextscene.training.data.batches import TrainingBatch, one_step
 from nextscene.training.distributed.parallelize import sharded_modules
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.metrics.logger import SIGMA_BUCKETS, sigma_bucket_name
@@ -21,7 +21,7 @@ from nextscene.training.stage import StageState
 def sample_losses(model: UnifiedModel, batch: TrainingBatch) -> Tensor:
     """Return the loss of each sample of a micro-batch, [B]."""
     noisy = noised(batch.clean, batch.noise, batch.sigma)
-    predicted = model(batch.text_tokens, noisy, batch.sigma, batch.grid, batch.fps)
+    predicted = model(batch.text_tokens, noisy, batch.sigma, batch.coords)
     return loss_per_sample(predicted, batch.clean, batch.noise)
 
 
@@ -36,16 +36,15 @@ class FlowMatching:
         state, world = self._state, self._state.world
         sums = torch.zeros(2, SIGMA_BUCKETS, device=world.device)
         keys: list[str] = []
-        for turn in range(state.gradient_accumulation_steps):
-            batch = next(batches)
+        for batch in one_step(batches):
             for part in sharded_modules(state.model):
-                part.set_requires_gradient_sync(turn == state.gradient_accumulation_steps - 1)
-            losses = sample_losses(state.model, batch)
+                part.set_requires_gradient_sync(batch.last)
+            losses = batch.weight * sample_losses(state.model, batch)
             # FSDP averages the gradients over the ranks, so the loss is multiplied by `world.size` to give the sum.
             torch.autograd.backward(losses.sum() * (world.size / state.job.recipe.data.global_batch))
             bucket = (batch.sigma * SIGMA_BUCKETS).long().clamp(max=SIGMA_BUCKETS - 1)
             sums[0].index_add_(0, bucket, losses.detach())
-            sums[1].index_add_(0, bucket, torch.ones_like(losses))
+            sums[1].index_add_(0, bucket, torch.full_like(losses, batch.weight))
             self._throughput.count_micro_batch(batch)
             keys += batch.keys
         losses, counts = world.all_reduce_sum(sums).tolist()

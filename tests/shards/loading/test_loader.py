@@ -19,6 +19,7 @@ import torch
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.deal import Dealing
 from nextscene.shards.loading.decode import NoDecoder
 from nextscene.shards.loading.loader import Batch, Loader, StateMismatch, TooManyBadClips
 from nextscene.shards.loading.sample_set import Memory, SampleText
@@ -123,6 +124,87 @@ def test_another_number_of_ranks_goes_on_in_the_same_sequence(clips: ClipDataset
         loader.load_state_dict(states[0])
     together += [batch for step in zip(*(keys(take(loader, 3)) for loader in resumed), strict=True) for batch in step]
     assert together == undisturbed
+
+
+# ---- dealt by cost -------------------------------------------------------------------------------------------------
+
+GLOBAL = 8
+
+
+def dealt(clips: ClipDataset, rank: int = 0, world: int = 1, micro_batch: int = 2, workers: int = 0) -> Loader:
+    """A loader that deals by the clips' lengths."""
+    dealing = Dealing(GLOBAL, clips.shapes[:, 0])
+    return Loader(clips, micro_batch=micro_batch, seed=1, rank=rank, world=world, workers=workers, dealing=dealing)
+
+
+def steps(loaders: list[Loader], count: int) -> list[list[str]]:
+    """The clips of each global batch, those that count, of all ranks together."""
+    ranks = [iter(loader) for loader in loaders]
+    found = []
+    for _ in range(count):
+        own: list[str] = []
+        turns = set()
+        for batches in ranks:
+            pieces = [next(batches)]
+            while not pieces[-1].last:
+                pieces.append(next(batches))
+            own += [key for piece in pieces if piece.weight for key in piece.keys]
+            turns.add(len(pieces))
+        assert len(turns) == 1
+        found.append(sorted(own))
+    return found
+
+
+def undealt(clips: ClipDataset, count: int, micro_batch: int = 2) -> list[list[str]]:
+    """The clips of each global batch, by the order alone."""
+    together = GLOBAL // micro_batch
+    batches = keys(take(Loader(clips, micro_batch=micro_batch, seed=1), count * together))
+    return [
+        sorted(key for batch in batches[begin : begin + together] for key in batch)
+        for begin in range(0, count * together, together)
+    ]
+
+
+@pytest.mark.parametrize(("world", "workers"), [(1, 0), (3, 0), (5, 0), (2, 1)])
+def test_any_number_of_ranks_is_dealt_the_global_batches_of_the_order(
+    clips: ClipDataset, world: int, workers: int
+) -> None:
+    assert steps([dealt(clips, rank, world, workers=workers) for rank in range(world)], 4) == undealt(clips, 4)
+
+
+def test_a_dealt_batch_is_its_clips_and_a_state_within_a_global_batch_begins_that_again(clips: ClipDataset) -> None:
+    loader = dealt(clips, 1, 3)
+    batches = iter(loader)
+    while (batch := next(batches)) and not batch.last:
+        assert batch.keys == [f"{ref.number:024x}" for ref in batch.refs]
+        assert loader.position == 0
+    assert loader.position == GLOBAL // 2
+
+
+@pytest.mark.parametrize(("world", "micro_batch"), [(1, 4), (3, 2), (2, 1), (5, 8)])
+def test_another_number_of_ranks_and_another_micro_batch_go_on_with_the_same_global_batches(
+    clips: ClipDataset, world: int, micro_batch: int
+) -> None:
+    before = [dealt(clips, rank, 2) for rank in range(2)]
+    begun = steps(before, 2)
+    state = before[0].state_dict()
+    assert before[1].state_dict() == state
+    after = [dealt(clips, rank, world, micro_batch) for rank in range(world)]
+    for loader in after:
+        loader.load_state_dict(state)
+    assert begun + steps(after, 2) == undealt(clips, 4)
+    assert after[0].state_dict() == state | {"position": 4 * GLOBAL // 2}
+
+
+def test_a_micro_batch_of_which_no_global_batch_is_made_is_refused(clips: ClipDataset) -> None:
+    with pytest.raises(ValueError, match="a global batch of 8 is no multiple of 3"):
+        dealt(clips, micro_batch=3)
+    for micro_batch in (3, 0, None, "2"):
+        with pytest.raises(StateMismatch, match="micro_batch"):
+            dealt(clips).load_state_dict(dealt(clips).state_dict() | {"micro_batch": micro_batch})  # type: ignore[dict-item]
+
+
+# ---- states --------------------------------------------------------------------------------------------------------
 
 
 def test_the_state_is_a_few_integers(clips: ClipDataset) -> None:

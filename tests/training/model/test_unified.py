@@ -18,7 +18,7 @@ from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.language import encode_queries, encode_text
 from nextscene.training.model.pretrained import new_bridge
 from nextscene.training.model.prompter import Prompter
-from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.model.unified import UnifiedModel, coordinates
 from tests.training import pretrained
 from tests.training.models import ltx_config
 
@@ -60,6 +60,10 @@ def call() -> Call:
     return Call(tokens, torch.tensor([1.0, 0.4321, 0.1]), torch.randn(3, QUERIES, 32, generator=draw))
 
 
+def coords(fps: Tensor, grid: Grid = GRID) -> Tensor:
+    return coordinates(grid, Ratios(4, 4), fps)
+
+
 def as_the_pipeline_calls(pipeline: LTXPipeline, call: Call, fps: float, mask: Tensor | None) -> Tensor:
     predicted: Tensor = pipeline.transformer(
         hidden_states=call.tokens,
@@ -88,7 +92,7 @@ def as_the_pipeline_calls(pipeline: LTXPipeline, call: Call, fps: float, mask: T
 def test_the_velocity_is_that_of_the_transformer_as_the_pipeline_calls_it(
     pipeline: LTXPipeline, model: UnifiedModel, call: Call, fps: float, mask: Tensor | None
 ) -> None:
-    found = model.velocity(*call, GRID, torch.full((3,), fps))
+    found = model.velocity(*call, coords(torch.full((3,), fps)))
     assert found.abs().mean() > 0.1
     torch.testing.assert_close(found, as_the_pipeline_calls(pipeline, call, fps, mask), atol=1e-5, rtol=1e-5)
 
@@ -98,7 +102,7 @@ def test_clips_of_different_frame_rates_go_together_as_each_alone(
     pipeline: LTXPipeline, model: UnifiedModel, call: Call
 ) -> None:
     rates = [8.0, 16.0, 30.0]
-    found = model.velocity(*call, GRID, torch.tensor(rates))
+    found = model.velocity(*call, coords(torch.tensor(rates)))
     for row, fps in enumerate(rates):
         alone = Call(*(part[row : row + 1] for part in call))
         torch.testing.assert_close(
@@ -109,19 +113,19 @@ def test_clips_of_different_frame_rates_go_together_as_each_alone(
 @torch.no_grad()
 def test_frame_rate_timestep_and_condition_each_make_a_difference(model: UnifiedModel, call: Call) -> None:
     fps = torch.full((3,), 16.0)
-    found = model.velocity(*call, GRID, fps)
+    found = model.velocity(*call, coords(fps))
     for other, rate in [
         (call, fps / 2),
         (call._replace(sigma=call.sigma / 2), fps),
         (call._replace(condition=call.condition.flip(0)), fps),
     ]:
-        assert (model.velocity(*other, GRID, rate)[::2] - found[::2]).abs().max() > 1e-3
+        assert (model.velocity(*other, coords(rate))[::2] - found[::2]).abs().max() > 1e-3
 
 
 @torch.no_grad()
 def test_the_frame_rate_of_an_image_makes_none(model: UnifiedModel, call: Call) -> None:
     image = call._replace(tokens=call.tokens[:, :20])
-    slow, fast = (model.velocity(*image, Grid(1, 4, 5), torch.full((3,), fps)) for fps in (1.0, 30.0))
+    slow, fast = (model.velocity(*image, coords(torch.full((3,), fps), Grid(1, 4, 5))) for fps in (1.0, 30.0))
     assert torch.equal(slow, fast)
 
 
@@ -146,14 +150,14 @@ def test_the_condition_has_a_row_of_captions_width_for_each_query_and_is_in_floa
 @torch.no_grad()
 def test_training_sees_the_velocity_under_the_condition_of_the_words(model: UnifiedModel, call: Call) -> None:
     words = Prompter(pretrained.tokenizer(), 256).tokenize(["A glass wobbles.", "", "Rain."], ["nsp"] * 3)
-    fps = torch.full((3,), 16.0)
-    expected = model.velocity(call.tokens, call.sigma, model.condition(words), GRID, fps)
-    assert torch.equal(model(words, call.tokens, call.sigma, GRID, fps), expected)
+    places = coords(torch.full((3,), 16.0))
+    expected = model.velocity(call.tokens, call.sigma, model.condition(words), places)
+    assert torch.equal(model(words, call.tokens, call.sigma, places), expected)
 
 
 def test_qwen_is_frozen_and_the_rest_gets_gradients(model: UnifiedModel, call: Call) -> None:
     words = Prompter(pretrained.tokenizer(), 256).tokenize(["A dog."] * 3, ["nsp"] * 3)
-    model(words, call.tokens, call.sigma, GRID, torch.full((3,), 16.0)).square().mean().backward()
+    model(words, call.tokens, call.sigma, coords(torch.full((3,), 16.0))).square().mean().backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     model.zero_grad(set_to_none=True)
     assert reached == {name for name, _ in model.named_parameters() if not name.startswith("language.")}
@@ -186,8 +190,8 @@ def test_the_way_from_noise_to_latents_is_the_pipelines(
         frame_rate=16,
         output_type="latent",
     ).frames
-    fps = torch.full((4,), 16.0)
-    velocity = guided(lambda tokens, sigma: model.velocity(tokens, sigma, condition, GRID, fps), guidance)
+    places = coords(torch.full((4,), 16.0))
+    velocity = guided(lambda tokens, sigma: model.velocity(tokens, sigma, condition, places), guidance)
     found = integrate(velocity, noise, sampling_sigmas(pretrained.scheduler(), 6, GRID.tokens))
     assert (found - noise).abs().mean() > 0.1 and (found[0] - found[1]).abs().mean() > 0.1
     assert (found - expected).abs().max() < 1e-6
@@ -223,6 +227,21 @@ def test_the_connector_works_in_float32_on_states_of_half_precision() -> None:
     states = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(7)).bfloat16()
     connector = Connector(8, 8, 8, eps=1e-5)
     assert torch.equal(connector(states), connector(states.float())) and connector(states).dtype == torch.float32
+
+
+def test_the_connectors_products_in_bfloat16_are_near_those_in_float32_and_teach_in_float32() -> None:
+    torch.manual_seed(6)
+    connector, states = Connector(64, 64, 128, eps=1e-5), torch.randn(2, 3, 64)
+    exact = connector(states)
+    connector.bf16_products = True
+    near = connector(states)
+    assert near.dtype == torch.float32
+    assert 0 < (near - exact).abs().max() < 0.02 * exact.abs().max()
+    near.sum().backward()
+    assert {parameter.grad.dtype for parameter in connector.parameters() if parameter.grad is not None} == {
+        torch.float32
+    }
+    assert all(parameter.grad is not None for parameter in connector.parameters())
 
 
 def test_the_queries_are_the_same_for_every_text_and_all_texts_teach_them() -> None:

@@ -18,7 +18,7 @@ from nextscene.training.flow.sampler import Velocity, guided
 from nextscene.training.model.grid import Grid
 from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.latents import LatentScale, decode, unpack
-from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.model.unified import UnifiedModel, coordinates
 from nextscene.training.objectives.grpo.rollout import Rollout, candidate_rng, rollout
 from nextscene.training.rewards.base import Candidate
 
@@ -73,11 +73,12 @@ def policy_velocity(model: UnifiedModel, policy: PolicyConfig, condition: Tensor
 
     `condition` [2, queries, channels] is the condition of the scene, unconditional half first.
     """
+    coords = coordinates(scene.grid, model.ratios, scene.fps)
 
     def under(given: Tensor) -> Velocity:
         def velocity(tokens: Tensor, sigma: Tensor) -> Tensor:
             rows = given.repeat_interleave(len(tokens) // len(given), dim=0)
-            return model.velocity(tokens, sigma, rows, scene.grid, scene.fps.expand(len(tokens)))
+            return model.velocity(tokens, sigma, rows, coords.expand(len(tokens), -1, -1))
 
         return velocity
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 import torch
 from torch import Tensor
 
-from nextscene.training.data.batches import TrainingBatch
+from nextscene.training.data.batches import TrainingBatch, one_step
 from nextscene.training.distributed.parallelize import sharded_modules
 from nextscene.training.errors import TrainingPaused
 from nextscene.training.flow.sampler import Velocity
@@ -90,7 +90,7 @@ class Grpo:
         Raise TrainingPaused if no candidate was judged but asking again may help. Raise also the errors of the reward.
         """
         state, world = self._state, self._state.world
-        groups = [self._generate_group(next(batches), step) for _ in range(state.gradient_accumulation_steps)]
+        groups = [self._generate_group(batch, step) for batch in one_step(batches)]
         judged, metrics = self._score_groups(groups, step)
         keys = [group.scene.clip_id for group in groups]
         for one in judged:

@@ -17,7 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.job import TrainingJob
+from nextscene.training.metrics.costs import model_sizes
 from nextscene.training.metrics.throughput import Throughput
+from nextscene.training.model.unified import coordinates
 from nextscene.training.objectives.grpo.group import CandidateScene
 from nextscene.training.objectives.grpo.grpo import Grpo, _JudgedGroup
 from nextscene.training.recipe import Recipe
@@ -81,6 +83,7 @@ def reinforce(model: Any, judged: list[_JudgedGroup], recipe: Recipe) -> None:
     settings = recipe.policy
     for one in judged:
         scene, size = one.group.scene, settings.batch
+        coords = coordinates(scene.grid, model.ratios, scene.fps)
         for kept in one.kept:
             rollouts, row = one.group.rollouts[kept.number // size], kept.number % size
             for step in one.steps:
@@ -88,8 +91,7 @@ def reinforce(model: Any, judged: list[_JudgedGroup], recipe: Recipe) -> None:
                 x, reached = rollouts.trajectory[step, row][None], rollouts.trajectory[step + 1, row][None]
                 condition = model.condition(scene.text_tokens)
                 v_without, v_given = (
-                    model.velocity(x, torch.tensor([now]), condition[branch : branch + 1], scene.grid, scene.fps)
-                    for branch in (0, 1)
+                    model.velocity(x, torch.tensor([now]), condition[branch : branch + 1], coords) for branch in (0, 1)
                 )
                 v_without = v_without.detach() if settings.detach_unconditional else v_without
                 v = settings.guidance * v_given + (1 - settings.guidance) * v_without
@@ -138,7 +140,7 @@ def work(_rank: int, _world: int, job: TrainingJob) -> tuple[int, int]:
         throughput.start_step()
         batch = next(iter(state.batches))
         prefix = CandidateScene.of(batch, state.encoder).text_tokens.ids.shape[1]
-        sizes = throughput._sizes(batch.grid, prefix)
+        sizes = model_sizes(state.model, batch.grid, prefix)
         throughput._vae(batch.grid)  # which is counted as it is first asked for
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             method.compute_gradient(iter([batch]), 0)
