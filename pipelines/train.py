@@ -225,7 +225,7 @@ def _train(job: TrainingJob, launcher: str, workers: int, failures: int, ray_add
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it would warn that vision tower and head are missing, which is intended
     watch = StepProgress(job.recipe.name)
-    with process_group() as world, watch.stopped_by_signals(), _not_restarted(job.folder):
+    with process_group(job.recipe.parallel.timeout) as world, watch.stopped_by_signals(), _not_restarted(job.folder):
         summary = train(job, world, watch)
         if not summary.finished:
             RestartNotice.write(job.folder, _stopped(), f"stopped at step {summary.step} of {summary.steps}")

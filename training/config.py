@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import ClassVar, Literal
 
 from nextscene.common.config_loader import setting
@@ -103,6 +104,12 @@ class ParallelConfig:
         "Activation checkpointing: recompute nothing, all but matrix products and attention, or everything.",
     )
     compile: bool = setting(True, "Compile the blocks of the transformer.")
+    timeout_seconds: int = setting(1800, "Seconds that processes wait for each other before the run ends.")
+
+    @property
+    def timeout(self) -> timedelta:
+        """The time that processes wait for each other."""
+        return timedelta(seconds=self.timeout_seconds)
 
 
 @dataclass(frozen=True)
