@@ -79,4 +79,4 @@ class TrainingObserver(Protocol):
 
     @property
     def stopping(self) -> bool:
-        """True if the run is to end after this step, with a checkpoint."""
+        """True once the run is to end with a checkpoint: after this step, or with this step given up if it is long."""

@@ -26,6 +26,7 @@ from nextscene.training.data.batches import BatchEncoder, BatchPreparer
 from nextscene.training.data.datasets import MixDatasets
 from nextscene.training.distributed.parallelize import parallelize
 from nextscene.training.distributed.process_group import World
+from nextscene.training.errors import StopRequested
 from nextscene.training.job import TrainingJob, TrainingObserver
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.model_folders import architecture_config
@@ -69,6 +70,15 @@ class StageState:
     step: int
     steps: int
     gradient_accumulation_steps: int
+    observer: TrainingObserver
+
+    def check_stop(self) -> None:
+        """Raise StopRequested, on all ranks alike, if the run was asked to stop: its step may be given up here.
+
+        All ranks call this alike.
+        """
+        if self.world.any_rank(self.observer.stopping):
+            raise StopRequested
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of a checkpoint, by its name in the checkpoint, sharded as it is in memory."""
@@ -169,6 +179,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
     loader = _build_loader(recipe, training, world)
     prompter = Prompter(pretrained.tokenizer(), recipe.model.max_tokens - recipe.model.queries)
     encoder = BatchEncoder(vae, prompter, recipe.mix, world.device)
+    context = RewardContext(job, world, training, encoder, lambda: observer.stopping)
     state = StageState(
         job,
         world,
@@ -182,12 +193,13 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         encoder=encoder,
         scheduler=scheduler,
         batches=BatchPreparer(loader, encoder, recipe.objective, scheduler, recipe.seed),
-        reward=build_reward(RewardContext(job, world, training, encoder)) if recipe.is_reinforcement_learning else None,
+        reward=build_reward(context) if recipe.is_reinforcement_learning else None,
         heldout=_build_validator(recipe, heldout, encoder, scheduler, world),
         seen=_build_validator(recipe, training, encoder, scheduler, world),
         step=0,
         steps=recipe.total_steps(len(training)),
         gradient_accumulation_steps=accumulation,
+        observer=observer,
     )
     if resumed and before:
         _resume(state, resumed, before)

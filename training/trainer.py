@@ -12,7 +12,7 @@ from nextscene.training.checkpoint import Checkpoints
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.process_group import World
-from nextscene.training.errors import TrainingPaused, TrainingStopped
+from nextscene.training.errors import StopRequested, TrainingPaused, TrainingStopped
 from nextscene.training.job import TrainingJob, TrainingObserver
 from nextscene.training.metrics.logger import MetricsLogger, read_metrics
 from nextscene.training.metrics.throughput import Throughput
@@ -54,16 +54,22 @@ class _Trainer:
         if self._world.is_leader:
             self._observer.begin(state.steps, self._step)
         try:
-            stopping = self._world.any_rank(self._observer.stopping)
+            stopping = self._asked_to_stop()
             if self._step == 0 and not stopping:
                 self._evaluate()
             batches = iter(state.batches)
             while self._step < state.steps and not stopping:
-                stopping = self._take_step(batches)
+                self._take_step(batches)
+                stopping = self._asked_to_stop()
                 if self._is_due(self._recipe.logging.checkpoint_every) or stopping:
                     self._save()
                 if self._is_due(self._recipe.logging.evaluate_every) and self._step < state.steps:
                     self._evaluate()
+                    stopping = stopping or self._asked_to_stop()
+            return self._finish()
+        except StopRequested:  # in the middle of a step, which a later run takes again
+            self._save()
+            self._objective.close()
             return self._finish()
         except (UsageError, TrainingPaused):
             self._save()
@@ -78,8 +84,12 @@ class _Trainer:
     def _is_due(self, every: int) -> bool:
         return every > 0 and self._step % every == 0
 
-    def _take_step(self, batches: Iterator[TrainingBatch]) -> bool:
-        """Take one optimizer step, and return True if the run is to stop after it."""
+    def _asked_to_stop(self) -> bool:
+        """Return, on all ranks alike, whether one of them was asked to stop."""
+        return self._world.any_rank(self._observer.stopping)
+
+    def _take_step(self, batches: Iterator[TrainingBatch]) -> None:
+        """Take one optimizer step."""
         state, config = self._state, self._recipe.optimizer
         self._throughput.start_step()
         output = self._objective.compute_gradient(batches, self._step)
@@ -87,7 +97,6 @@ class _Trainer:
         if output.has_gradient:
             norm = clip_gradients(list(state.trained_parameters.values()), config.max_grad_norm)
         self._check_owner()
-        stopping = self._world.any_rank(self._observer.stopping)
         if not math.isfinite(output.loss + norm):
             raise TrainingStopped(self._diverged(output, norm))
         if output.has_gradient:
@@ -101,7 +110,6 @@ class _Trainer:
         if output.note and self._world.is_leader:
             self._observer.note(f"step {self._step}: {output.note}")
         self._log_step(output, norm)
-        return stopping
 
     def _diverged(self, output: StepOutput, norm: float) -> str:
         newest = latest(self._job.checkpoints)

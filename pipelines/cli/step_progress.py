@@ -38,14 +38,14 @@ class StepProgress:
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """Set `stopping` at the first signal, so that the run ends after the current step.
+        """Set `stopping` at the first signal, so that the run ends with a checkpoint.
 
         A SIGINT after that ends it at once.
         """
 
         def stop(name: str) -> None:
             self.stopping = True
-            line = f"{name}: stopping after this step, with a checkpoint; Ctrl-C from now on stops at once"
+            line = f"{name}: stopping with a checkpoint; Ctrl-C from now on stops at once"
             os.write(2, f"{self._name}: {line}\n".encode())
 
         try:

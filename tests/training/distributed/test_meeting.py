@@ -46,5 +46,5 @@ def test_a_rank_that_has_died_before_it_met_the_others_is_not_waited_for() -> No
 
 
 def test_a_missing_process_is_told() -> None:
-    with pytest.raises(RuntimeError, match="not all 2 processes arrived within 0.2 s"):
+    with pytest.raises(RuntimeError, match=r"not all 2 processes arrived within 0\.2 s"):
         fresh_store(HashStore(), 0, 2, timedelta(seconds=0.2))

@@ -87,7 +87,8 @@ class Grpo:
     def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
         """Accumulate the gradient of a step.
 
-        Raise TrainingPaused if no candidate was judged but asking again may help. Raise also the errors of the reward.
+        Raise TrainingPaused if no candidate was judged but asking again may help. Raise StopRequested if the run was
+        asked to stop, at the latest after the next batch of candidates. Raise also the errors of the reward.
         """
         state, world = self._state, self._state.world
         groups = [self._generate_group(next(batches), step) for _ in range(state.gradient_accumulation_steps)]
@@ -135,6 +136,7 @@ class Grpo:
         for first, some in generate_candidates(state.model, self._policy, scene, sigmas, self._recipe.seed):
             videos = to_candidates(scene, some, first, step + 1, encoder)
             self._reward.ask(videos)
+            state.check_stop()
             rollouts.append(some)
             pictures += [
                 one.video[len(one.video) // 2].clone() for one in videos
@@ -198,6 +200,7 @@ class Grpo:
         velocity = policy_velocity(model, self._policy, given, scene)
         batches = one.batches(self._policy.batch)
         for place, kept in enumerate(batches):
+            self._state.check_stop()
             for turn, step in enumerate(one.steps):
                 ends = place == len(batches) - 1 and turn == len(one.steps) - 1
                 self._set_gradient_sync(last and ends)
