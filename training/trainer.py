@@ -14,6 +14,7 @@ from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.process_group import World
 from nextscene.training.errors import StopRequested, TrainingPaused, TrainingStopped
 from nextscene.training.job import TrainingJob, TrainingObserver
+from nextscene.training.machine_faults import machine_faults
 from nextscene.training.metrics.logger import MetricsLogger, read_metrics
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.model.export import check_replaceable, export
@@ -31,9 +32,11 @@ def train(job: TrainingJob, world: World, observer: TrainingObserver) -> StageSu
     """Train a stage to its end, or until the observer asks to stop. All ranks call this alike.
 
     Raise UsageError if recipe, data, models and checkpoint do not fit together, TrainingStopped if the run cannot
-    continue, TrainingPaused, after a checkpoint, if it can continue later, and TooManyBadClips.
+    continue, TrainingPaused, after a checkpoint, if it can continue later, TooManyBadClips, and the errors of
+    `machine_faults`.
     """
-    return _Trainer(job, world, observer).run()
+    with machine_faults(job):
+        return _Trainer(job, world, observer).run()
 
 
 class _Trainer:

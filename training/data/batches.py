@@ -19,12 +19,14 @@ from nextscene.shards.loading.shuffle import SampleRef
 from nextscene.training.config import MixConfig, ObjectiveConfig
 from nextscene.training.data.sample_noise import sample_noise
 from nextscene.training.flow.schedule import mu, training_sigma
+from nextscene.training.machine_faults import memory_for
 from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.latents import Latents, LatentScale, encode, pack
 from nextscene.training.model.model_folders import architecture_config
 from nextscene.training.model.prompter import Prompter
 
+_ENCODE_BEFORE = "lower `data.max_frames`, or compute the latents before (nextscene encode)"
 _ENCODED_FRAMES = 65  # frames encoded at once: a clip of the paper's length, or as many images
 
 
@@ -49,6 +51,10 @@ class TrainingBatch(NamedTuple):
     keys: list[str]
     vae_encoded: int
 
+    def describe(self, ratios: Ratios) -> str:
+        """Return the micro-batch in words, with its shape."""
+        return f"a micro-batch of {_shape(len(self.keys), *ratios.clip(self.grid))}, {self.grid.tokens:,} tokens each"
+
 
 @dataclass(frozen=True)
 class BatchEncoder:
@@ -62,10 +68,9 @@ class BatchEncoder:
     def latents(self, video: Tensor) -> Latents:
         """Return the posterior of clips: encoded from uint8 pixels, or as stored, [B, C + 1, F', H', W']."""
         if video.dtype == torch.uint8:
-            pieces = [
-                encode(self.vae, piece) for piece in torch.split(video, max(1, _ENCODED_FRAMES // video.shape[1]))
-            ]
-            return Latents(*map(torch.cat, zip(*pieces, strict=True)))
+            pieces = torch.split(video, max(1, _ENCODED_FRAMES // video.shape[1]))
+            with memory_for(lambda: f"the autoencoder with {_shape(*pieces[0].shape[:4])}", _ENCODE_BEFORE):
+                return Latents(*map(torch.cat, zip(*(encode(self.vae, piece) for piece in pieces), strict=True)))
         stored = video.to(self.device, torch.float32)
         return Latents(stored[:, :-1], stored[:, -1:])
 
@@ -133,6 +138,10 @@ class BatchPreparer:
             batch.keys,
             len(batch.keys) if batch.video.dtype == torch.uint8 else 0,
         )
+
+
+def _shape(samples: int, frames: int, height: int, width: int) -> str:
+    return f"{samples} × {frames} frames of {width}×{height}"
 
 
 def check_fits(shapes: Sequence[Sequence[int]], ratios: Ratios, name: str) -> None:

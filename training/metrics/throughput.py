@@ -72,9 +72,7 @@ class Throughput:
         )
 
     def _vae(self, grid: Grid) -> VaeFlops:
-        ratios = self._model.ratios
-        frames = (grid.frames - 1) * ratios.temporal + 1
-        return vae_flops(self._batches.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial)
+        return vae_flops(self._batches.vae_config, *self._model.ratios.clip(grid))
 
     def end_step(self) -> dict[str, float]:
         """Return the numbers of a step.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
 from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.parallelize import sharded_modules
 from nextscene.training.flow.objective import loss_per_sample, noised
+from nextscene.training.machine_faults import memory_for
 from nextscene.training.metrics.logger import SIGMA_BUCKETS, sigma_bucket_name
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.objectives.base import StepOutput
@@ -31,11 +33,12 @@ class FlowMatching:
             batch = next(batches)
             for part in sharded_modules(state.model):
                 part.set_requires_gradient_sync(turn == state.gradient_accumulation_steps - 1)
-            noisy = noised(batch.clean, batch.noise, batch.sigma)
-            predicted = state.model(batch.text_tokens, noisy, batch.sigma, batch.grid, batch.fps)
-            losses = loss_per_sample(predicted, batch.clean, batch.noise)
-            # FSDP averages the gradients over the ranks, so the loss is multiplied by `world.size` to give the sum.
-            torch.autograd.backward(losses.sum() * (world.size / state.job.recipe.data.global_batch))
+            with memory_for(partial(batch.describe, state.model.ratios)):
+                noisy = noised(batch.clean, batch.noise, batch.sigma)
+                predicted = state.model(batch.text_tokens, noisy, batch.sigma, batch.grid, batch.fps)
+                losses = loss_per_sample(predicted, batch.clean, batch.noise)
+                # FSDP averages the gradients over the ranks, so the loss is multiplied by `world.size` to give the sum.
+                torch.autograd.backward(losses.sum() * (world.size / state.job.recipe.data.global_batch))
             bucket = (batch.sigma * SIGMA_BUCKETS).long().clamp(max=SIGMA_BUCKETS - 1)
             sums[0].index_add_(0, bucket, losses.detach())
             sums[1].index_add_(0, bucket, torch.ones_like(losses))

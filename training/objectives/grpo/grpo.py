@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -21,7 +23,9 @@ from nextscene.training.errors import TrainingPaused
 from nextscene.training.flow.sampler import Velocity
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.flow.sde import transition
+from nextscene.training.machine_faults import memory_for
 from nextscene.training.metrics.throughput import Throughput
+from nextscene.training.model.grid import Grid
 from nextscene.training.objectives.base import StepOutput
 from nextscene.training.objectives.grpo.advantage import (
     Selected,
@@ -91,7 +95,10 @@ class Grpo:
         asked to stop, at the latest after the next batch of candidates. Raise also the errors of the reward.
         """
         state, world = self._state, self._state.world
-        groups = [self._generate_group(next(batches), step) for _ in range(state.gradient_accumulation_steps)]
+        groups = []
+        for batch in islice(batches, state.gradient_accumulation_steps):
+            with self._memory_for(batch.grid):
+                groups.append(self._generate_group(batch, step))
         judged, metrics = self._score_groups(groups, step)
         keys = [group.scene.clip_id for group in groups]
         for one in judged:
@@ -106,7 +113,8 @@ class Grpo:
         means = self._reference_means(judged)
         statistics = _StepStatistics()
         for place, one in enumerate(judged):
-            self._accumulate_gradient(one, means[place], statistics, last=place == len(judged) - 1)
+            with self._memory_for(one.group.scene.grid):
+                self._accumulate_gradient(one, means[place], statistics, last=place == len(judged) - 1)
         loss, terms, clipped, divergence, measured = world.all_reduce_sum(
             torch.tensor(
                 [
@@ -126,6 +134,11 @@ class Grpo:
     def close(self) -> None:
         """Close the reward."""
         self._reward.close()
+
+    def _memory_for(self, grid: Grid) -> AbstractContextManager[None]:
+        frames, height, width = self._state.model.ratios.clip(grid)
+        what = f"{self._policy.batch} × {frames} frames of {width}×{height}, the candidates of one pass"
+        return memory_for(lambda: what, "lower `policy.batch`, or set `parallel.checkpointing` to full")
 
     def _generate_group(self, batch: TrainingBatch, step: int) -> CandidateGroup:
         """Sample a group of candidates. The reward is asked about each as soon as it is decoded."""
