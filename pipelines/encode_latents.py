@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     import torch
 
 _FOLDER = LocalPath(exists=True, file_okay=False)
-_READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them; training looks below --data only"
 _GO_ON = "the shards that are finished are kept; run the same command again to go on"
 
 
@@ -51,7 +50,13 @@ def _width_and_height(_context: click.Context, _parameter: click.Parameter, text
 @click.command(cls=Command)
 @click.option("--data", help="The dataset; a path or s3://…", required=True)
 @click.option("--ltx", type=_FOLDER, help="LTX-Video 0.9.0, in diffusers' layout.", required=True)
-@click.option("--out", help="Where the latents go.  [default: below --data, where training finds them]")
+@click.option(
+    "--latents",
+    "--out",
+    "out",
+    help="Folder of the latents, for a dataset that cannot be written to; training is given the same.  [default: below"
+    " --data, where training finds them]",
+)
 @click.option(
     "--max-frames",
     type=int,
@@ -124,8 +129,9 @@ def _encode(
         console.out.print(f"process {rank} of {world} is done; the set is published when all are")
     else:
         _print_summary(manifest, place, time.monotonic() - begun)
-        found = f"{command('train', '--data', split_query(data)[0])} …, which finds them there"
-        console.out.print(f"next      {found if out is None else _READ}", markup=False)
+        train = command("train", "--data", split_query(data)[0])
+        found = f"{train} …, which finds them there" if out is None else f"{train} --latents {split_query(out)[0]} …"
+        console.out.print(f"next      {found}", markup=False)
 
 
 def _device(wanted: str | None) -> torch.device:

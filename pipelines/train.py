@@ -74,6 +74,12 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
     help="A dataset; NAME is its name in the mix of the recipe. Once for each name.",
 )
 @click.option(
+    "--latents",
+    multiple=True,
+    metavar="[NAME=]DIR",
+    help="Latents of a dataset that are not below it.  [default: those below it, if they fit]",
+)
+@click.option(
     "--out",
     type=LocalPath(),
     required=True,
@@ -125,6 +131,7 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 def main(
     stage: str,
     data: tuple[str, ...],
+    latents: tuple[str, ...],
     out: Path,
     recipe: str | None,
     qwen: Path,
@@ -167,14 +174,16 @@ def main(
             raise UsageError(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
     if word := RestartNotice.read(out / settings.name):
         console.fail(f"{word.why}; that was meant, so torchrun's restart of it ends at once", word.code)
+    places, encoded = _places("--data", settings, data), _places("--latents", settings, latents)
+    if unknown := encoded.keys() - places.keys():
+        raise UsageError(f"--latents {min(unknown)}=…: no --data has this name; give the latents the name of theirs")
     budget, known = dollars("--budget-usd", budget_usd), Prices.load(prices)
-    places = _data(settings, data)
     if launcher == "process":
         rank_and_world(meeting=True)
     if _leads():
-        check_out(out, RUN, *places.values())
+        check_out(out, RUN, *places.values(), *encoded.values())
     job = _job(settings, places, out, qwen, ltx, init, resume)
-    job = replace(job, budget=budget, prices=known)
+    job = replace(job, budget=budget, prices=known, latents=encoded)
     with _alone(job) as owned:
         summary = _train(owned, launcher, workers, failures, ray_address)
     if not summary.finished:
@@ -284,19 +293,20 @@ def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
     return newest
 
 
-def _data(recipe: Recipe, given: tuple[str, ...]) -> dict[str, str]:
+def _places(flag: str, recipe: Recipe, given: tuple[str, ...]) -> dict[str, str]:
+    """Return the name of a dataset of the mix → the location that `flag` gives for it."""
     names = [mix.name for mix in recipe.mix]
     places: dict[str, str] = {}
     for one in given:
         name, equals, place = one.partition("=")
         if not equals or "/" in name:
             if len(names) > 1:
-                raise UsageError(f"--data {one}: say which dataset of the mix it is, as {names[0]}={one}")
+                raise UsageError(f"{flag} {one}: say which dataset of the mix it is, as {names[0]}={one}")
             name, place = names[0], one
         if name in places:
-            raise UsageError(f"--data {name} is given twice")
+            raise UsageError(f"{flag} {name} is given twice")
         if inside_job() and "://" not in place and not Path(place).is_absolute():
-            raise UsageError(f"--data {place}: inside a cluster job paths must be absolute")
+            raise UsageError(f"{flag} {place}: inside a cluster job paths must be absolute")
         places[name] = place
     return places
 

@@ -163,7 +163,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
 
     vae = pretrained.vae(_dtype(job)).to(world.device)
     ratios = Ratios.of(vae)
-    sets = MixDatasets(recipe, job.data, pretrained, observer.note if world.is_leader else lambda _: None)
+    sets = MixDatasets(recipe, job.data, pretrained, observer.note if world.is_leader else lambda _: None, job.latents)
     training, heldout = sets.training(ratios), sets.heldout()
 
     model = _build_model(job, ratios, world)

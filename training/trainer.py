@@ -183,6 +183,8 @@ class _Trainer:
             about = {**asdict(state.checkpoint_info(self._step, self._data)), "summary": asdict(summary)}
             export(self._job.run / "export", bridge_config(state.model), weights, self._job.pretrained, about)
             summary.write(folder)
+            if cut := sum(line.get("texts_cut", 0) for line in read_metrics(folder)):
+                self._observer.note(f"{cut:,.0f} texts did not fit, and lost their ends; raise `model.max_tokens`")
         self._world.barrier()
         return summary
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from nextscene.pipelines import encode_latents
 from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.train import main
 from nextscene.shards.format.layout import ShardName
@@ -184,6 +185,15 @@ def test_a_pattern_that_matches_nothing_is_told(given: Given, tmp_path: Path) ->
     assert "'connector.*' matches no parameter" in line and "bridge.connector" in line
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("", ["`latents`", "do not fit the dataset 'data'", "there are none"]), ("film=", ["--latents film", "--data"])],
+)
+def test_latents_that_are_not_there_are_told(given: Given, tmp_path: Path, name: str, words: list[str]) -> None:
+    line = given.error(2, "--latents", f"{name}{tmp_path / 'nowhere'}")
+    assert [word for word in words if word not in line] == [], line
+
+
 # ---- a run ------------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +206,26 @@ def test_a_run_tells_what_it_trains_and_what_it_came_to_and_is_not_written_over(
     assert "holds a run at step-2; go on with --resume" in given.error(2)
     assert given.run("--resume")[:2] == (0, stdout)
     assert given.steps == [1, 2]
+
+
+def test_latents_of_a_dataset_that_is_only_read_lie_elsewhere_and_those_that_do_not_fit_are_told(
+    given: Given, tmp_path: Path
+) -> None:
+    data, elsewhere = shutil.copytree(given.data, tmp_path / "data"), str(tmp_path / "latents")
+    flags = ["--data", str(data), "--ltx", str(given.originals.ltx), "--size", "32x24", "--max-frames", "9"]
+    ended = CliRunner().invoke(encode_latents.main, [*flags, "--latents", elsewhere])
+    assert ended.exit_code == 0, ended.stderr
+    assert not (data / "latents").exists() and f"--latents {elsewhere}" in ended.stdout
+    code, _, stderr = given.run("--latents", elsewhere)
+    assert code == 0 and "data from latents" in stderr, stderr
+
+    longer = ["--data.max-frames", "17", "--out", str(tmp_path / "longer")]
+    why = "they have at most 9 frames, not 17"
+    assert why in given.error(2, "--latents", f"data={elsewhere}", *longer)
+    shutil.copytree(elsewhere, data / "latents" / "0123456789abcdef")
+    code, _, stderr = given.run("--data", str(data), *longer)
+    assert code == 0 and f"the latents of the dataset 'data' do not fit: {why}" in stderr, stderr
+    assert "encoded as they are read" in stderr
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_the_clips_and_what_to_do(given: Given) -> None:
@@ -214,8 +244,8 @@ def test_a_clip_that_is_damaged_is_named(given: Given, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("signals", "code"),
-    [([signal.SIGINT], 130), ([signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM], 3)],
-    ids=["Ctrl-C", "Slurm warns, then ends all, and so does torchrun"],
+    [([signal.SIGINT], 130), ([signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM], 3), ([signal.SIGHUP], 3)],
+    ids=["Ctrl-C", "Slurm warns, then ends all, and so does torchrun", "a terminal that is closed"],
 )
 def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
     given: Given, monkeypatch: pytest.MonkeyPatch, signals: list[signal.Signals], code: int
@@ -232,13 +262,13 @@ def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
         patch.setattr(StepProgress, "step", interrupted)
         ended, stdout, stderr = given.run("--steps", "9", "--logging.checkpoint-every", "0")
     assert (ended, stdout) == (code, ""), stderr
-    assert "stopped at step 3 of 9; go on with --resume" in stderr
-    assert given.steps == [1, 2, 3]
-    assert latest(given.checkpoints) == given.checkpoints / "step-3"
+    assert "stopped at step 2 of 9; go on with --resume" in stderr
+    assert given.steps == [1, 2]
+    assert latest(given.checkpoints) == given.checkpoints / "step-2"
     assert not (given.out / "export").exists()
-    ended, _, stderr = given.run("--resume", "--steps", "4")
+    ended, _, stderr = given.run("--resume", "--steps", "3")
     assert ended == 0, stderr
-    assert given.steps == [1, 2, 3, 4]
+    assert given.steps == [1, 2, 3]
     assert (given.out / "export" / "model_index.json").exists()
 
 

@@ -23,16 +23,17 @@ from nextscene.training.metrics.flops import (
     vae_flops,
 )
 from nextscene.training.model.grid import Grid
+from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.unified import UnifiedModel
 
 
 class Throughput:
     """A counter of micro-batches and groups that returns these numbers for each step:
 
-    `samples_per_second` and `tokens_per_second` of all ranks together; `tflops_…` of all ranks, separately for
-    transformer, language model, connector and VAE; `mfu`, the share of the peak FLOPs of all GPUs, for those whose peak
-    is known; `seconds`; `data_wait`, the share of time spent waiting for a batch, and `peak_memory_gb`, both of this
-    rank.
+    `samples_per_second` and `tokens_per_second` of all ranks together, and `texts_cut`, the number of their texts that
+    were too long; `tflops_…` of all ranks, separately for transformer, language model, connector and VAE; `mfu`, the
+    share of the peak FLOPs of all GPUs, for those whose peak is known; `seconds`; `data_wait`, the share of time spent
+    waiting for a batch, and `peak_memory_gb`, both of this rank.
     """
 
     def __init__(self, model: UnifiedModel, batches: BatchPreparer, world: World) -> None:
@@ -44,7 +45,7 @@ class Throughput:
     def start_step(self) -> None:
         """Start the time and the counts of a step."""
         self._begun, self._waited = time.perf_counter(), self._batches.wait_seconds
-        self._samples = self._tokens = 0
+        self._samples = self._tokens = self._cut = 0
         self._work = StepFlops(0, 0, 0, 0)
 
     def count_micro_batch(self, batch: TrainingBatch) -> None:
@@ -52,11 +53,15 @@ class Throughput:
         clips, grid = len(batch.keys), batch.grid
         prefix = batch.text_tokens.ids.shape[1]
         encode = self._vae(grid).encode if batch.vae_encoded else 0
+        self._cut += batch.text_tokens.cut
         self._add(clips, grid, flow_matching_flops(self._sizes(grid, prefix), clips, self._trained, encode))
 
-    def count_group(self, grid: Grid, prefix: int, policy: PolicyConfig, learnt_steps: int) -> None:
+    def count_group(self, grid: Grid, text_tokens: TokenBatch, policy: PolicyConfig, learnt_steps: int) -> None:
         """Count the candidates of one scene. `learnt_steps` steps of each selected candidate are learned from."""
-        work = grpo_flops(self._sizes(grid, prefix), policy, learnt_steps, self._trained, self._vae(grid).decode)
+        self._cut += text_tokens.cut
+        work = grpo_flops(
+            self._sizes(grid, text_tokens.ids.shape[1]), policy, learnt_steps, self._trained, self._vae(grid).decode
+        )
         self._add(policy.group_size, grid, work)
 
     def _add(self, clips: int, grid: Grid, work: StepFlops) -> None:
@@ -82,13 +87,14 @@ class Throughput:
         """
         seconds = time.perf_counter() - self._begun
         work = self._work
-        mine = [self._samples, self._tokens, work.transformer, work.language, work.connector, work.vae]
-        samples, tokens, *flops = self._world.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+        mine = [self._samples, self._tokens, self._cut, work.transformer, work.language, work.connector, work.vae]
+        samples, tokens, cut, *flops = self._world.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
         names = ("transformer", "language", "connector", "vae")
         numbers = {
             "seconds": seconds,
             "samples_per_second": samples / seconds,
             "tokens_per_second": tokens / seconds,
+            "texts_cut": cut,
             "data_wait": (self._batches.wait_seconds - self._waited) / seconds,
             "peak_memory_gb": self._peak_memory() / 1e9,
         }

@@ -42,17 +42,17 @@ class Prompter:
 
         An empty text gives the instruction alone, which is the unconditional prompt of guidance (paper: unspecified).
         """
-        rows = [self._bounded(form, text) for form, text in zip(forms, texts, strict=True)]
+        full = [self._chat(form, text) for form, text in zip(forms, texts, strict=True)]
+        rows = [self._bounded(*given) for given in zip(full, forms, texts, strict=True)]
         length = -(-max(map(len, rows)) // self._bucket) * self._bucket
         ids = torch.full((len(rows), length), self._padding)
         mask = torch.zeros((len(rows), length), dtype=torch.long)
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.tensor(row)
             mask[place, : len(row)] = 1
-        return TokenBatch(ids, mask)
+        return TokenBatch(ids, mask, cut=sum(len(one) > self._most for one in full))
 
-    def _bounded(self, form: PromptForm, text: str) -> list[int]:
-        ids = self._chat(form, text)
+    def _bounded(self, ids: list[int], form: PromptForm, text: str) -> list[int]:
         while len(ids) > self._most:
             kept = self._tokenizer(text, add_special_tokens=False)["input_ids"][: self._most - len(ids)]
             text = self._tokenizer.decode(kept).rstrip(

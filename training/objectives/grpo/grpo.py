@@ -106,7 +106,7 @@ class Grpo:
         teaches = metrics["groups_without_spread"] < 1
         for one in judged:
             scene, learnt = one.group.scene, len(one.steps) if teaches else 0
-            self._throughput.count_group(scene.grid, scene.text_tokens.ids.shape[1], self._policy, learnt)
+            self._throughput.count_group(scene.grid, scene.text_tokens, self._policy, learnt)
         if not teaches:
             why = "all candidates of each scene got the same reward" if "reward_mean" in metrics else _NOT_JUDGED
             return StepOutput(0.0, metrics, keys, has_gradient=False, note=f"{why}; nothing was learnt")
