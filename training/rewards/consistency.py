@@ -19,6 +19,7 @@ from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.api.api_key import check_key
 from nextscene.judge.base import Question
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError
+from nextscene.judge.key_check import check_key_accepted
 from nextscene.judge.spending.prices import Prices
 from nextscene.shards.format.layout import MARK
 from nextscene.training.config import RewardConfig
@@ -82,12 +83,13 @@ class CausalConsistency:
 
     @staticmethod
     def check(job: TrainingJob, world: World) -> None:
-        """Raise UsageError, on all ranks alike, without a price of the judge's model or without an API key."""
+        """Raise UsageError, on all ranks alike, without a price of the judge's model or a key that the API accepts."""
         mistake = ""
         try:
             job.prices.for_model(job.recipe.reward.judge.model, _MODEL_SETTING)
             if world.is_leader:
                 check_key(instead=", or train with `reward.kind` retrieval")
+                check_key_accepted(Storage.at(job.folder), job.recipe.reward.judge.model)
         except JudgeUsageError as error:
             mistake = str(error)
         if mistake := world.from_leader(mistake):
