@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -13,9 +14,15 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from nextscene.common import lease, run_lock
+from nextscene.common.fence import LOCK
+from nextscene.common.lease import Holder
+from nextscene.common.process_identity import ProcessIdentity
+from nextscene.common.storage import Storage
 from nextscene.pipelines import encode_latents
 from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.train import main
+from nextscene.shards.format.folder_mark import RUN, claim
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.metrics.logger import read_metrics
@@ -276,7 +283,7 @@ def test_a_run_that_is_told_to_stop_before_its_first_step_takes_none(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(watch: StepProgress, _steps: int, _done: int) -> None:
-        watch.stopping = True
+        watch.stop("somebody")
 
     with monkeypatch.context() as patch:
         patch.setattr(StepProgress, "begin", told)
@@ -284,6 +291,44 @@ def test_a_run_that_is_told_to_stop_before_its_first_step_takes_none(
     assert code == 3
     assert "stopped at step 0 of 2; go on with --resume" in stderr
     assert given.steps == []
+
+
+def test_a_run_whose_torchrun_was_killed_ends_with_a_checkpoint(
+    given: Given, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    step = StepProgress.step
+
+    def orphaned(watch: StepProgress, number: int, numbers: Mapping[str, float]) -> None:
+        step(watch, number, numbers)
+        if number == 2:
+            monkeypatch.setattr(os, "getppid", lambda: 1)
+
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "killed")
+    monkeypatch.setattr(StepProgress, "step", orphaned)
+    assert given.run("--steps", "9")[0] == 3
+    assert capfd.readouterr().err.count("torchrun has ended: stopping with a checkpoint") == 1
+    assert latest(given.checkpoints) == given.checkpoints / "step-2"
+
+
+def test_tasks_of_srun_that_do_not_know_each_other_are_refused(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    line = given.error(2)
+    assert "srun started 4 processes" in line and "torchrun" in line
+    assert not given.out.exists()
+
+
+def test_the_lock_of_a_pod_that_was_killed_is_waited_for(
+    given: Given, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pod's process cannot be seen from another: only its heartbeat tells whether it lives."""
+    monkeypatch.setattr(lease, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(run_lock, "_POLL_SECONDS", 0.1)
+    given.out.mkdir()
+    place = claim(Storage.at(given.out), RUN)
+    place.write(LOCK, Holder("dead", ProcessIdentity("pod-1", 7, "boot", "pid:[1]", "time:[1]", "5")).to_bytes())
+    code, _, stderr = given.run("--steps", "1")
+    assert code == 0, stderr
+    assert "a run on pod-1, process 7, holds its lock; waiting up to 90 s" in caplog.text
 
 
 def test_a_stop_for_a_reason_is_not_undone_by_torchruns_restart(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
