@@ -41,7 +41,7 @@ from nextscene.pipelines.cli.train_on_ray import train_supervised
 from nextscene.shards.format.folder_mark import RUN, claimed
 from nextscene.training.checkpoint_info import CheckpointInfo, checkpoints, latest
 from nextscene.training.data.mix_names import check_names
-from nextscene.training.distributed.restarts import RestartNotice, delete_notice
+from nextscene.training.distributed.restarts import RestartNotice, delete_notice, is_restart
 from nextscene.training.distributed.torchrun_env import rank_and_world
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.job import TrainingJob
@@ -182,7 +182,7 @@ def main(
         rank_and_world(meeting=True)
     if _leads():
         check_out(out, RUN, *places.values(), *encoded.values())
-    job = _job(settings, places, out, qwen, ltx, init, resume)
+    job = _job(settings, places, out, qwen, ltx, init, resume or is_restart())
     job = replace(job, budget=budget, prices=known, latents=encoded)
     with _alone(job) as owned:
         summary = _train(owned, launcher, workers, failures, ray_address)

@@ -20,14 +20,19 @@ ROOMS = "common|prompts|judge|shards|curation|training|evaluation|pipelines|next
 OTHERS_FLAGS = {
     "--address",  # ray start
     "--check",  # ruff
+    "--gpus-per-node",  # sbatch
     "--head",  # ray start
     "--ignore-missing",  # sha256sum
     "--max-restarts",  # torchrun
     "--nnodes",
+    "--nodes",  # sbatch
     "--nproc-per-node",
+    "--ntasks-per-node",  # sbatch, srun
     "--precision",  # benchmarks.gpu
     "--rdzv-backend",
     "--rdzv-endpoint",
+    "--rdzv-id",
+    "--requeue",  # sbatch
     "--rounds",  # benchmarks
     "--shutdown-timeout",
     "--signal",  # sbatch

@@ -194,7 +194,7 @@ def test_a_pattern_that_matches_nothing_is_told(given: Given, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("", ["`latents`", "do not fit the dataset 'data'", "there are none"]), ("film=", ["--latents film", "--data"])],
+    [("", ["--latents ", "do not fit the dataset 'data'", "there are none"]), ("film=", ["--latents film", "--data"])],
 )
 def test_latents_that_are_not_there_are_told(given: Given, tmp_path: Path, name: str, words: list[str]) -> None:
     line = given.error(2, "--latents", f"{name}{tmp_path / 'nowhere'}")
@@ -291,6 +291,16 @@ def test_a_run_that_is_told_to_stop_before_its_first_step_takes_none(
     assert code == 3
     assert "stopped at step 0 of 2; go on with --resume" in stderr
     assert given.steps == []
+
+
+def test_processes_that_torchrun_starts_again_go_on_with_the_run_that_they_began(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "lost one")
+    assert given.run("--steps", "1")[0] == 0
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert given.run("--steps", "2")[0] == 0
+    assert given.steps == [1, 2]
 
 
 def test_a_run_whose_torchrun_was_killed_ends_with_a_checkpoint(

@@ -1,4 +1,4 @@
-"""What torchrun says to this process by environment variables, read without importing torch: rank and world size.
+"""The variables by which torchrun describes this process: its rank and the world size, read without importing torch.
 
 Tested in tests/pipelines/test_train.py.
 """
