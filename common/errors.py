@@ -10,7 +10,8 @@
         ├── RunStopped (RayFailed, AskingEnded, LeftUndecided, SourceGone, CannotSeal)
         ├── StorageFault, DatasetChanged
         ├── JudgeStopped (OverBudget)
-        └── TrainingStopped (WorkersLost, TrainingPaused)
+        ├── PeerLost
+        └── TrainingStopped (WorkersLost, TrainingPaused, OutOfMemory, LoaderKilled, DiskFull)
 
 `pipelines.cli.exit_codes` turns them into a line and an exit code.
 """

@@ -37,7 +37,7 @@ from nextscene.training.model.model_folders import check_vae, check_weights
 if TYPE_CHECKING:
     import torch
 
-_READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them; training looks below --data only"
+_READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them"
 _GO_ON = "the shards that are finished are kept; run the same command again to go on"
 
 
@@ -56,7 +56,13 @@ def _width_and_height(_context: click.Context, _parameter: click.Parameter, text
     help="LTX-Video 0.9.0: a folder in diffusers' layout, or an id such as Lightricks/LTX-Video.",
     required=True,
 )
-@click.option("--out", help="Where the latents go.  [default: below --data, where training finds them]")
+@click.option(
+    "--latents",
+    "--out",
+    "out",
+    help="Folder of the latents, for a dataset that cannot be written to; training is given the same.  [default: below"
+    " --data, where training finds them]",
+)
 @click.option(
     "--max-frames",
     type=int,
@@ -130,8 +136,9 @@ def _encode(
         console.out.print(f"process {rank} of {world} is done; the set is published when all are")
     else:
         _print_summary(manifest, place, time.monotonic() - begun)
-        found = f"{command('train', '--data', split_query(data)[0])} …, which finds them there"
-        console.out.print(f"next      {found if out is None else _READ}", markup=False)
+        train = command("train", "--data", split_query(data)[0])
+        found = f"{train} …, which finds them there" if out is None else f"{train} --latents {split_query(out)[0]} …"
+        console.out.print(f"next      {found}", markup=False)
 
 
 def _device(wanted: str | None) -> torch.device:

@@ -18,13 +18,14 @@ import click
 
 from nextscene.common.config_loader import flat
 from nextscene.common.errors import UsageError
-from nextscene.common.storage import BadLocation
+from nextscene.common.storage import BadLocation, Storage
 from nextscene.common.typed_path import check_typed_path
 from nextscene.evaluation.model_names import explain_bad_name
 from nextscene.evaluation.scenes import dataset_scenes
 from nextscene.evaluation.vbench import UnusablePrompt, fill_folders
 from nextscene.judge.api.api_key import check_key
 from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.key_check import check_key_accepted
 from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
@@ -145,6 +146,7 @@ def main(
     budget = dollars("--budget-usd", budget_usd)
     price = Prices.load(prices).for_model(settings.model, "judge.model")
     check_key(instead=", or fill folders for VBench by --vbench, which asks nobody")
+    check_key_accepted(Storage.at(out), settings.model)
     from nextscene.evaluation.run import evaluate  # imported late, because it imports torch, so that --help is fast
 
     result = evaluate(opened, texts, out, judge=settings, price=price, budget_usd=budget, progress=_progress, **amount)

@@ -41,7 +41,7 @@ from nextscene.pipelines.cli.train_on_ray import train_supervised
 from nextscene.shards.format.folder_mark import RUN, claimed
 from nextscene.training.checkpoint_info import CheckpointInfo, checkpoints, latest, read_beginning
 from nextscene.training.data.mix_names import check_names
-from nextscene.training.distributed.restarts import RestartNotice, delete_notice
+from nextscene.training.distributed.restarts import RestartNotice, delete_notice, is_restart
 from nextscene.training.distributed.torchrun_env import rank_and_world
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.job import TrainingJob
@@ -74,6 +74,12 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
     required=True,
     metavar="[NAME=]OUT",
     help="A dataset; NAME is its name in the mix of the recipe. Once for each name.",
+)
+@click.option(
+    "--latents",
+    multiple=True,
+    metavar="[NAME=]DIR",
+    help="Latents of a dataset that are not below it.  [default: those below it, if they fit]",
 )
 @click.option(
     "--out",
@@ -136,6 +142,7 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 def main(
     stage: str,
     data: tuple[str, ...],
+    latents: tuple[str, ...],
     out: Path,
     recipe: str | None,
     qwen: Path,
@@ -178,16 +185,19 @@ def main(
             raise UsageError(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
     if word := RestartNotice.read(out / settings.name):
         console.fail(f"{word.why}; that was meant, so torchrun's restart of it ends at once", word.code)
+    places, encoded = _places("--data", settings, data), _places("--latents", settings, latents)
+    if unknown := encoded.keys() - places.keys():
+        raise UsageError(f"--latents {min(unknown)}=…: no --data has this name; give the latents the name of theirs")
     budget, known = dollars("--budget-usd", budget_usd), Prices.load(prices)
-    places = _data(settings, data)
     if launcher == "process":
         rank_and_world(meeting=True)
     if _leads():
-        check_out(out, RUN, *places.values())
+        check_out(out, RUN, *places.values(), *encoded.values())
+    resume = resume or is_restart()
     if resume:
         settings = _resumed(settings, given_settings(Recipe, flags), out)
     job = _job(settings, places, out, qwen, ltx, init, resume)
-    job = replace(job, budget=budget, prices=known)
+    job = replace(job, budget=budget, prices=known, latents=encoded)
     with _alone(job) as owned:
         summary = _train(owned, launcher, workers, failures, ray_address)
     if not summary.finished:
@@ -249,7 +259,7 @@ def _train(job: TrainingJob, launcher: str, workers: int, failures: int, ray_add
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it would warn that vision tower and head are missing, which is intended
     watch = StepProgress(job.recipe.name)
-    with process_group() as world, watch.stopped_by_signals(), _not_restarted(job.folder):
+    with process_group(job.recipe.parallel.timeout) as world, watch.stopped_by_signals(), _not_restarted(job.folder):
         summary = train(job, world, watch)
         if not summary.finished:
             RestartNotice.write(job.folder, _stopped(), f"stopped at step {summary.step} of {summary.steps}")
@@ -314,19 +324,20 @@ def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
     return newest
 
 
-def _data(recipe: Recipe, given: tuple[str, ...]) -> dict[str, str]:
+def _places(flag: str, recipe: Recipe, given: tuple[str, ...]) -> dict[str, str]:
+    """Return the name of a dataset of the mix → the location that `flag` gives for it."""
     names = [mix.name for mix in recipe.mix]
     places: dict[str, str] = {}
     for one in given:
         name, equals, place = one.partition("=")
         if not equals or "/" in name:
             if len(names) > 1:
-                raise UsageError(f"--data {one}: say which dataset of the mix it is, as {names[0]}={one}")
+                raise UsageError(f"{flag} {one}: say which dataset of the mix it is, as {names[0]}={one}")
             name, place = names[0], one
         if name in places:
-            raise UsageError(f"--data {name} is given twice")
+            raise UsageError(f"{flag} {name} is given twice")
         if inside_job() and "://" not in place and not Path(place).is_absolute():
-            raise UsageError(f"--data {place}: inside a cluster job paths must be absolute")
+            raise UsageError(f"{flag} {place}: inside a cluster job paths must be absolute")
         places[name] = place
     return places
 

@@ -20,15 +20,20 @@ ROOMS = "common|prompts|judge|shards|curation|training|evaluation|pipelines|next
 OTHERS_FLAGS = {
     "--address",  # ray start
     "--check",  # ruff
+    "--gpus-per-node",  # sbatch
     "--head",  # ray start
     "--ignore-missing",  # sha256sum
     "--include",  # hf download
     "--max-restarts",  # torchrun
     "--nnodes",
+    "--nodes",  # sbatch
     "--nproc-per-node",
+    "--ntasks-per-node",  # sbatch, srun
     "--precision",  # benchmarks.gpu
     "--rdzv-backend",
     "--rdzv-endpoint",
+    "--rdzv-id",
+    "--requeue",  # sbatch
     "--revision",  # hf download
     "--rounds",  # benchmarks
     "--shutdown-timeout",

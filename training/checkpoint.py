@@ -20,7 +20,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
@@ -81,7 +80,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, world: World, keep_last: int) -> None:
         self._folder, self._world, self._keep_last = folder, world, keep_last
-        self._group = dist.new_group(backend="gloo")  # a separate group, because another thread uses it
+        self._group = world.gloo_group()  # a separate group, because another thread uses it
         self._committer = ThreadPoolExecutor(1)
         self._written: Future[Any] | None = None
         self._unconfirmed: CheckpointInfo | None = None

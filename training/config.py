@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import ClassVar, Literal
 
 from nextscene.common.config_loader import setting
@@ -104,6 +105,12 @@ class ParallelConfig:
     )
     compile: bool = setting(True, "Compile the blocks of the transformer.")
     connector: Literal["fp32", "bf16"] = setting("fp32", "Precision of the connector's matrix products.")
+    timeout_seconds: int = setting(1800, "Seconds that processes wait for each other before the run ends.")
+
+    @property
+    def timeout(self) -> timedelta:
+        """The time that processes wait for each other."""
+        return timedelta(seconds=self.timeout_seconds)
 
 
 @dataclass(frozen=True)

@@ -20,5 +20,9 @@ class WorkersLost(TrainingStopped):
     """A failure of Ray, or the loss of more workers than may be replaced."""
 
 
+class StopRequested(Exception):
+    """The step under way was given up because the run was asked to stop. Only `trainer` catches it, on all ranks."""
+
+
 class TrainingPaused(TrainingStopped):
     """A run that cannot continue now, for lack of budget or of a connection. The weights so far are valid and saved."""

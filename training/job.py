@@ -24,7 +24,8 @@ from nextscene.training.recipe import Recipe
 class TrainingJob:
     """One stage, to be trained into `run`/<recipe>.
 
-    `data` maps the name of each dataset of the mix to its location. `init` is the checkpoint whose weights training
+    `data` maps the name of each dataset of the mix to its location, `latents` the names of some of them to that of
+    their latents, if these are not below the dataset. `init` is the checkpoint whose weights training
     starts from, or None. With `resume`, training continues from the newest checkpoint of this same stage, if there is
     one. `budget` limits the cost of the judge in the stage `rl`, in US dollars by `prices`, over all attempts together;
     None is no limit. `owner` is the owner that the lock of `run` must name whenever something is written there; "" if
@@ -40,6 +41,7 @@ class TrainingJob:
     budget: Decimal | None = None
     prices: Prices = field(default_factory=Prices.load)
     owner: str = ""
+    latents: Mapping[str, str] = field(default_factory=dict)
 
     def check_owner(self) -> None:
         """Raise TrainingStopped if the lock of `run` was lost, as can happen while a process is suspended for long."""
@@ -79,4 +81,4 @@ class TrainingObserver(Protocol):
 
     @property
     def stopping(self) -> bool:
-        """True if the run is to end after this step, with a checkpoint."""
+        """True once the run is to end with a checkpoint: after this step, or with this step given up if it is long."""

@@ -28,6 +28,7 @@ from nextscene.training.data.batches import BatchEncoder, BatchPreparer
 from nextscene.training.data.datasets import MixDatasets
 from nextscene.training.distributed.parallelize import parallelize
 from nextscene.training.distributed.process_group import World
+from nextscene.training.errors import StopRequested
 from nextscene.training.initial_weights import load_initial_weights
 from nextscene.training.job import TrainingJob, TrainingObserver
 from nextscene.training.metrics.costs import sample_costs
@@ -73,6 +74,15 @@ class StageState:
     seen: Validator | None
     step: int
     steps: int
+    observer: TrainingObserver
+
+    def check_stop(self) -> None:
+        """Raise StopRequested, on all ranks alike, if the run was asked to stop: its step may be given up here.
+
+        All ranks call this alike.
+        """
+        if self.world.any_rank(self.observer.stopping):
+            raise StopRequested
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of a checkpoint, by its name in the checkpoint, sharded as it is in memory."""
@@ -167,7 +177,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
 
     vae = pretrained.vae(_dtype(job)).to(world.device)
     ratios = Ratios.of(vae)
-    sets = MixDatasets(recipe, job.data, pretrained, observer.note if world.is_leader else lambda _: None)
+    sets = MixDatasets(recipe, job.data, pretrained, observer.note if world.is_leader else lambda _: None, job.latents)
     training, heldout = sets.training(ratios), sets.heldout()
 
     model = _build_model(job, ratios, world)
@@ -184,6 +194,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
     loader = _build_loader(recipe, training, world, Dealing(recipe.data.global_batch, costs))
     prompter = Prompter(pretrained.tokenizer(), recipe.model.max_tokens - recipe.model.queries)
     encoder = BatchEncoder(vae, prompter, recipe.mix, world.device)
+    context = RewardContext(job, world, training, encoder, lambda: observer.stopping)
     state = StageState(
         job,
         world,
@@ -197,11 +208,12 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         encoder=encoder,
         scheduler=scheduler,
         batches=BatchPreparer(loader, encoder, recipe.objective, scheduler, recipe.seed),
-        reward=build_reward(RewardContext(job, world, training, encoder)) if recipe.is_reinforcement_learning else None,
+        reward=build_reward(context) if recipe.is_reinforcement_learning else None,
         heldout=_build_validator(recipe, heldout, encoder, scheduler, world),
         seen=_build_validator(recipe, training, encoder, scheduler, world),
         step=0,
         steps=recipe.total_steps(len(training)),
+        observer=observer,
     )
     if resumed and before:
         _resume(state, resumed, before)

@@ -15,9 +15,10 @@ from nextscene.training.checkpoint import Checkpoints
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.process_group import World
-from nextscene.training.errors import Diverged, TrainingPaused, TrainingStopped
+from nextscene.training.errors import Diverged, StopRequested, TrainingPaused, TrainingStopped
 from nextscene.training.export_record import export_record
 from nextscene.training.job import TrainingJob, TrainingObserver
+from nextscene.training.machine_faults import machine_faults
 from nextscene.training.metrics.logger import MetricsLogger, read_metrics
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.model.export import check_replaceable, export
@@ -36,9 +37,11 @@ def train(job: TrainingJob, world: World, observer: TrainingObserver) -> StageSu
     """Train a stage to its end, or until the observer asks to stop. All ranks call this alike.
 
     Raise UsageError if recipe, data, models and checkpoint do not fit together, TrainingStopped if the run cannot
-    continue, TrainingPaused, after a checkpoint, if it can continue later, and TooManyBadClips.
+    continue, TrainingPaused, after a checkpoint, if it can continue later, TooManyBadClips, and the errors of
+    `machine_faults`.
     """
-    return _Trainer(job, world, observer).run()
+    with machine_faults(job):
+        return _Trainer(job, world, observer).run()
 
 
 class _Trainer:
@@ -59,18 +62,25 @@ class _Trainer:
         if self._world.is_leader:
             self._observer.begin(state.steps, self._step)
         try:
-            stopping = self._world.any_rank(self._observer.stopping)
+            stopping = self._asked_to_stop()
             if self._step == 0 and not stopping:
                 self._evaluate()
             with closing(iter(state.batches)) as batches:
                 while self._step < state.steps and not stopping:
-                    stopping = self._take_step(batches)
+                    self._take_step(batches)
+                    stopping = self._asked_to_stop()
                     if self._is_due(self._recipe.logging.checkpoint_every) or stopping:
                         self._save()
                     if self._is_due(self._recipe.logging.evaluate_every) and self._step < state.steps:
                         self._evaluate()
+                        stopping = stopping or self._asked_to_stop()
                 self._save()
                 self._confirm_save(batches)
+            return self._finish()
+        except StopRequested:  # in the middle of a step, which a later run takes again
+            self._save()
+            self._checkpoints.confirm()
+            self._objective.close()
             return self._finish()
         except (UsageError, TrainingPaused):
             self._save()
@@ -87,8 +97,12 @@ class _Trainer:
     def _is_due(self, every: int) -> bool:
         return every > 0 and self._step % every == 0
 
-    def _take_step(self, batches: Iterator[TrainingBatch]) -> bool:
-        """Take one optimizer step, and return True if the run is to stop after it."""
+    def _asked_to_stop(self) -> bool:
+        """Return, on all ranks alike, whether one of them was asked to stop."""
+        return self._world.any_rank(self._observer.stopping)
+
+    def _take_step(self, batches: Iterator[TrainingBatch]) -> None:
+        """Take one optimizer step."""
         state, config = self._state, self._recipe.optimizer
         self._throughput.start_step()
         output = self._objective.compute_gradient(batches, self._step)
@@ -96,7 +110,6 @@ class _Trainer:
         if output.has_gradient:
             norm = clip_gradients(list(state.trained_parameters.values()), config.max_grad_norm)
         self._check_owner()
-        stopping = self._world.any_rank(self._observer.stopping)
         if not math.isfinite(output.loss + norm):
             raise self._not_finite(output, norm, batches)
         if output.has_gradient:
@@ -111,7 +124,6 @@ class _Trainer:
         if output.note and self._world.is_leader:
             self._observer.note(f"step {self._step}: {output.note}")
         self._log_step(output, norm)
-        return stopping
 
     def _not_finite(self, output: StepOutput, norm: float, batches: Iterator[TrainingBatch]) -> TrainingStopped:
         """Return the error for a step with a loss or gradient that is not finite. Find out whose fault it is."""
@@ -227,6 +239,8 @@ class _Trainer:
             dtype = torch.bfloat16 if half else torch.float32
             export(self._job.run / "export", bridge_config(state.model), weights, self._job.pretrained, about, dtype)
             summary.write(folder)
+            if cut := sum(line.get("texts_cut", 0) for line in read_metrics(folder)):
+                self._observer.note(f"{cut:,.0f} texts did not fit, and lost their ends; raise `model.max_tokens`")
         self._world.barrier()
         return summary
 

@@ -73,6 +73,7 @@ def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[s
         scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
         reference_weights=start.swapped_in,
         reward=coin,
+        check_stop=lambda: None,
     )
     method = grpo.Grpo(cast(Any, state), cast(Any, SimpleNamespace(count_group=lambda *_: None)))
     begun = time.perf_counter()

@@ -5,7 +5,6 @@ Tested in tests/curation/run/test_asking_stopped.py.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 
 from nextscene.common import ffmpeg
@@ -15,12 +14,13 @@ from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.existing_plan import check_settings
-from nextscene.curation.run.minimum_budget import check_budget, has_stored_answers
+from nextscene.curation.run.minimum_budget import check_budget
 from nextscene.curation.run.unit_judge import patience
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sources import Source
 from nextscene.judge.api.api_key import check_key
 from nextscene.judge.errors import JudgeUsageError
+from nextscene.judge.key_check import check_key_accepted
 from nextscene.shards.format.layout import CONFIG
 
 
@@ -45,16 +45,9 @@ def preflight(
         raise UsageError(why)
     if judge_budget:
         check_budget(out, config.claude, judge_budget)
-        if is_to_ask and not has_stored_answers(out):  # with stored answers the key may not be needed
-            _check_accepted(config)
+        if is_to_ask:
+            check_key_accepted(out, config.claude.model, patience(config.limits))
     return why
-
-
-def _check_accepted(config: BuildConfig) -> None:
-    """Raise JudgeUsageError, before any clip is screened, for a key that the API does not accept."""
-    from nextscene.judge.api.client import check_accepted  # here, because it loads the SDK
-
-    asyncio.run(check_accepted(patience(config.limits), config.claude.model))
 
 
 def _missing_key(out: Storage) -> str:

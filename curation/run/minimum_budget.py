@@ -9,9 +9,8 @@ from nextscene.common.storage import Storage
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.judge.base import Question
 from nextscene.judge.config import ClaudeConfig
-from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.key_check import has_stored_answers
 from nextscene.judge.request_builder import RequestBuilder
-from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards.format.manifest import Manifest
 
 _CAPTION = "x" * 120  # bytes: the length of captions in docs/judge.md
@@ -41,14 +40,6 @@ def check_budget(out: Storage, settings: ClaudeConfig, judge_budget: JudgeBudget
             f"`budget_usd` {judge_budget.budget:f} decides no clip: a description and a verification may cost"
             f" ${least:f} with {judge_budget.price.model}; give {least:f} at least"
         )
-
-
-def has_stored_answers(out: Storage) -> bool:
-    """Return whether answers are stored that were paid for; True also if the stored answers are damaged."""
-    try:
-        return StoredAnswers(out).count > 0
-    except JudgeStopped:
-        return True
 
 
 def _is_complete(out: Storage) -> bool:

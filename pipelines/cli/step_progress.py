@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from nextscene.pipelines.cli.console import err, visible
 from nextscene.pipelines.cli.progress import ProgressBar
 from nextscene.pipelines.cli.stop_signals import STOPS
+from nextscene.training.distributed.torchrun_env import torchrun_has_ended
 from nextscene.training.summary import describe_step
 
 
@@ -22,7 +23,19 @@ class StepProgress:
         self._name = name
         self._bar = ProgressBar("steps")
         self._steps = 0
-        self.stopping = False
+        self._stopping = False
+
+    @property
+    def stopping(self) -> bool:
+        """True after a signal, and once torchrun has ended without one, as SIGUSR1 or SIGKILL makes it."""
+        if not self._stopping and torchrun_has_ended():
+            self.stop("torchrun has ended")
+        return self._stopping
+
+    def stop(self, why: str) -> None:
+        """Set `stopping`, so that the run ends with a checkpoint."""
+        self._stopping = True
+        os.write(2, f"{self._name}: {why}: stopping with a checkpoint; Ctrl-C from now on stops at once\n".encode())
 
     def begin(self, steps: int, done: int) -> None:
         self._steps = steps
@@ -38,18 +51,9 @@ class StepProgress:
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """Set `stopping` at the first signal, so that the run ends after the current step.
-
-        A SIGINT after that ends it at once.
-        """
-
-        def stop(name: str) -> None:
-            self.stopping = True
-            line = f"{name}: stopping after this step, with a checkpoint; Ctrl-C from now on stops at once"
-            os.write(2, f"{self._name}: {line}\n".encode())
-
+        """Call `stop` at the first signal. A SIGINT after that ends the run at once."""
         try:
-            with STOPS.noted(stop):
+            with STOPS.noted(self.stop):
                 yield
         finally:
             self._bar.end()

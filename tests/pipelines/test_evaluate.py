@@ -226,6 +226,14 @@ def test_a_budget_that_is_used_up_ends_with_3_and_a_larger_one_goes_on(given: Gi
     assert len(api.paid) == len(set(api.paid)) == 20
 
 
+def test_with_a_key_that_the_api_does_not_accept_nothing_is_made(
+    given: Given, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-wrong")
+    assert "does not accept the key" in given.error(2, *given.models, "--scenes", given.file())
+    assert not given.out.exists()
+
+
 def test_without_a_key_nothing_is_made(given: Given, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "")
     assert "ANTHROPIC_API_KEY is not set" in given.error(2, *given.models, "--scenes", given.file())

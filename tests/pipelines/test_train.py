@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -13,8 +14,15 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from nextscene.common import lease, run_lock
+from nextscene.common.fence import LOCK
+from nextscene.common.lease import Holder
+from nextscene.common.process_identity import ProcessIdentity
+from nextscene.common.storage import Storage
+from nextscene.pipelines import encode_latents
 from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.train import main
+from nextscene.shards.format.folder_mark import RUN, claim
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.metrics.logger import read_metrics
@@ -183,6 +191,15 @@ def test_a_pattern_that_matches_nothing_is_told(given: Given, tmp_path: Path) ->
     assert "'connector.*' matches no parameter" in line and "bridge.connector" in line
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("", ["--latents ", "do not fit the dataset 'data'", "there are none"]), ("film=", ["--latents film", "--data"])],
+)
+def test_latents_that_are_not_there_are_told(given: Given, tmp_path: Path, name: str, words: list[str]) -> None:
+    line = given.error(2, "--latents", f"{name}{tmp_path / 'nowhere'}")
+    assert [word for word in words if word not in line] == [], line
+
+
 # ---- a run ------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +212,26 @@ def test_a_run_tells_what_it_trains_and_what_it_came_to_and_is_not_written_over(
     assert "holds a run at step-2; go on with --resume" in given.error(2)
     assert given.run("--resume")[:2] == (0, stdout)
     assert given.steps == [1, 2]
+
+
+def test_latents_of_a_dataset_that_is_only_read_lie_elsewhere_and_those_that_do_not_fit_are_told(
+    given: Given, tmp_path: Path
+) -> None:
+    data, elsewhere = shutil.copytree(given.data, tmp_path / "data"), str(tmp_path / "latents")
+    flags = ["--data", str(data), "--ltx", str(given.originals.ltx), "--size", "32x24", "--max-frames", "9"]
+    ended = CliRunner().invoke(encode_latents.main, [*flags, "--latents", elsewhere])
+    assert ended.exit_code == 0, ended.stderr
+    assert not (data / "latents").exists() and f"--latents {elsewhere}" in ended.stdout
+    code, _, stderr = given.run("--latents", elsewhere)
+    assert code == 0 and "data from latents" in stderr, stderr
+
+    longer = ["--data.max-frames", "17", "--out", str(tmp_path / "longer")]
+    why = "they have at most 9 frames, not 17"
+    assert why in given.error(2, "--latents", f"data={elsewhere}", *longer)
+    shutil.copytree(elsewhere, data / "latents" / "0123456789abcdef")
+    code, _, stderr = given.run("--data", str(data), *longer)
+    assert code == 0 and f"the latents of the dataset 'data' do not fit: {why}" in stderr, stderr
+    assert "encoded as they are read" in stderr
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_with_what_to_do(given: Given) -> None:
@@ -213,8 +250,8 @@ def test_a_clip_that_is_damaged_is_named(given: Given, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("signals", "code"),
-    [([signal.SIGINT], 130), ([signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM], 3)],
-    ids=["Ctrl-C", "Slurm warns, then ends all, and so does torchrun"],
+    [([signal.SIGINT], 130), ([signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM], 3), ([signal.SIGHUP], 3)],
+    ids=["Ctrl-C", "Slurm warns, then ends all, and so does torchrun", "a terminal that is closed"],
 )
 def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
     given: Given, monkeypatch: pytest.MonkeyPatch, signals: list[signal.Signals], code: int
@@ -231,13 +268,13 @@ def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
         patch.setattr(StepProgress, "step", interrupted)
         ended, stdout, stderr = given.run("--steps", "9", "--logging.checkpoint-every", "0")
     assert (ended, stdout) == (code, ""), stderr
-    assert "stopped at step 3 of 9; go on with --resume" in stderr
-    assert given.steps == [1, 2, 3]
-    assert latest(given.checkpoints) == given.checkpoints / "step-3"
+    assert "stopped at step 2 of 9; go on with --resume" in stderr
+    assert given.steps == [1, 2]
+    assert latest(given.checkpoints) == given.checkpoints / "step-2"
     assert not (given.out / "export").exists()
-    ended, _, stderr = given.run("--resume", "--steps", "4")
+    ended, _, stderr = given.run("--resume", "--steps", "3")
     assert ended == 0, stderr
-    assert given.steps == [1, 2, 3, 4]
+    assert given.steps == [1, 2, 3]
     assert (given.out / "export" / "model_index.json").exists()
 
 
@@ -245,7 +282,7 @@ def test_a_run_that_is_told_to_stop_before_its_first_step_takes_none(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(watch: StepProgress, _steps: int, _done: int) -> None:
-        watch.stopping = True
+        watch.stop("somebody")
 
     with monkeypatch.context() as patch:
         patch.setattr(StepProgress, "begin", told)
@@ -253,6 +290,54 @@ def test_a_run_that_is_told_to_stop_before_its_first_step_takes_none(
     assert code == 3
     assert "stopped at step 0 of 2; go on with --resume" in stderr
     assert given.steps == []
+
+
+def test_processes_that_torchrun_starts_again_go_on_with_the_run_that_they_began(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "lost one")
+    assert given.run("--steps", "1")[0] == 0
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert given.run("--steps", "2")[0] == 0
+    assert given.steps == [1, 2]
+
+
+def test_a_run_whose_torchrun_was_killed_ends_with_a_checkpoint(
+    given: Given, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    step = StepProgress.step
+
+    def orphaned(watch: StepProgress, number: int, numbers: Mapping[str, float]) -> None:
+        step(watch, number, numbers)
+        if number == 2:
+            monkeypatch.setattr(os, "getppid", lambda: 1)
+
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "killed")
+    monkeypatch.setattr(StepProgress, "step", orphaned)
+    assert given.run("--steps", "9")[0] == 3
+    assert capfd.readouterr().err.count("torchrun has ended: stopping with a checkpoint") == 1
+    assert latest(given.checkpoints) == given.checkpoints / "step-2"
+
+
+def test_tasks_of_srun_that_do_not_know_each_other_are_refused(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    line = given.error(2)
+    assert "srun started 4 processes" in line and "torchrun" in line
+    assert not given.out.exists()
+
+
+def test_the_lock_of_a_pod_that_was_killed_is_waited_for(
+    given: Given, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pod's process cannot be seen from another: only its heartbeat tells whether it lives."""
+    monkeypatch.setattr(lease, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(run_lock, "_POLL_SECONDS", 0.1)
+    given.out.mkdir()
+    place = claim(Storage.at(given.out), RUN)
+    place.write(LOCK, Holder("dead", ProcessIdentity("pod-1", 7, "boot", "pid:[1]", "time:[1]", "5")).to_bytes())
+    code, _, stderr = given.run("--steps", "1")
+    assert code == 0, stderr
+    assert "a run on pod-1, process 7, holds its lock; waiting up to 90 s" in caplog.text
 
 
 def test_a_stop_for_a_reason_is_not_undone_by_torchruns_restart(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.model.pretrained import PretrainedModels
-from tests.fakes.claude_api import AnswerRules, ClaudeApi
+from nextscene.training.rewards.base import Candidate
+from nextscene.training.rewards.consistency import CausalConsistency
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, Limits
 from tests.judge import api_support
 from tests.judge.api_support import account
 from tests.shards.clips import clip
@@ -141,6 +144,37 @@ def test_the_budget_stops_it_with_a_checkpoint_and_a_larger_one_goes_on(given: G
     )
 
 
+def test_a_signal_while_verdicts_are_waited_for_gives_the_step_up_and_nothing_is_paid_for_twice(
+    given: Given, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the second step, of whose answers some are there."""
+    ask = CausalConsistency.ask
+
+    def slow(reward: CausalConsistency, candidates: Sequence[Candidate]) -> None:
+        api.limits = Limits(latency=1.0 if given.steps == [1] and candidates[0].number else 0.0)
+        ask(reward, candidates)
+
+    wait = CausalConsistency._wait
+
+    def interrupted(reward: CausalConsistency) -> None:
+        if given.steps == [1]:
+            signal.raise_signal(signal.SIGTERM)
+        wait(reward)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CausalConsistency, "ask", slow)
+        patch.setattr(CausalConsistency, "_wait", interrupted)
+        code, _, stderr = given.run("--logging.checkpoint-every", "0")
+    assert code == 3, stderr
+    assert "stopped at step 1 of 3; go on with --resume" in stderr
+    assert latest(given.rl / "checkpoints") == given.rl / "checkpoints" / "step-1"
+    before, api.limits = len(api.paid), Limits()
+    assert given.run("--resume")[0] == 0
+    assert given.steps == [1, 2, 3]
+    assert len(set(api.paid)) == len(api.paid) > before
+    assert account(given.rl).lost == 0
+
+
 def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -178,10 +212,13 @@ def test_what_cannot_be_is_told_in_one_line(given: Given, api: ClaudeApi, flags:
 def test_a_key_that_is_none_is_told_as_wrong_usage(
     given: Given, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Before the models are opened."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "of-another-account")
-    line = given.error(2)
-    assert "of-another-account" not in line and given.steps == []
-    assert {exchange.status for exchange in api.exchanges} == {401}
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainedModels, "language", None)
+        line = given.error(2)
+    assert "does not accept the key" in line and "of-another-account" not in line
+    assert api.paid == [] and not given.rl.exists()
 
 
 def test_clips_without_a_scene_before_them_are_refused(given: Given, api: ClaudeApi) -> None:

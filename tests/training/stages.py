@@ -53,7 +53,6 @@ class Quiet:
         self.losses: dict[int, float] = {}
         self._stop_after = stop_after
         self._step = 0
-        self._has_begun = False
 
     def begin(self, steps: int, done: int) -> None:
         self._step = done
@@ -63,12 +62,10 @@ class Quiet:
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         self.losses[step] = numbers["loss"]
+        self._step = step
 
     @property
     def stopping(self) -> bool:
-        """Asked once before the first step, and once in each."""
-        self._step += self._has_begun
-        self._has_begun = True
         return self._step == self._stop_after
 
 

@@ -231,6 +231,17 @@ def test_the_average_follows_the_weights_of_every_step_and_is_what_is_exported(w
         assert torch.equal(steps[-1][f"average.transformer.{name}"], exported[name])
 
 
+def test_texts_that_are_cut_are_counted_in_each_step_and_in_a_note_at_the_end(stage: Stage, whole: Ran) -> None:
+    """The prompt of the next scene alone has 120 tokens."""
+    model, objective = replace(RECIPE.model, max_tokens=124), replace(RECIPE.objective, dropout=0.0)
+    mix = (replace(RECIPE.mix[0], prompt="nsp"),)
+    recipe = replace(ADAMW, model=model, objective=objective, mix=mix)
+    cut = ran(stage.job("cut", recipe))
+    assert [line["texts_cut"] for line in read_metrics(cut.job.folder)] == [4, 4]
+    assert cut.observer.notes[-1] == "8 texts did not fit, and lost their ends; raise `model.max_tokens`"
+    assert not any("did not fit" in note for note in whole.observer.notes)
+
+
 # ---- interrupted and gone on with -------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from nextscene.shards.loading.shuffle import SampleRef
 from nextscene.training.config import MixConfig, ObjectiveConfig
 from nextscene.training.data.sample_noise import sample_noise
 from nextscene.training.flow.schedule import mu, training_sigma
+from nextscene.training.machine_faults import memory_for
 from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.latents import Latents, LatentScale, encode, pack
@@ -30,6 +31,7 @@ from nextscene.training.model.unified import coordinates
 
 T = TypeVar("T")
 
+_ENCODE_BEFORE = "lower `data.max_frames`, or compute the latents before (nextscene encode)"
 _ENCODED_FRAMES = 65  # frames encoded at once: a clip of the paper's length, or as many images
 
 
@@ -59,6 +61,10 @@ class TrainingBatch(NamedTuple):
     weight: float = 1.0
     last: bool = True
 
+    def describe(self, ratios: Ratios) -> str:
+        """Return the micro-batch in words, with its shape."""
+        return f"a micro-batch of {_shape(len(self.keys), *ratios.clip(self.grid))}, {self.grid.tokens:,} tokens each"
+
 
 def one_step(batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
     """Yield the micro-batches of one optimizer step, as many as it has on every rank."""
@@ -81,11 +87,10 @@ class BatchEncoder:
     def latents(self, video: Tensor) -> Latents:
         """Return the posterior of clips: encoded from uint8 pixels, or as stored, [B, C + 1, F', H', W']."""
         if video.dtype == torch.uint8:
-            pieces = [
-                encode(self.vae, self.moved(piece))
-                for piece in torch.split(video, max(1, _ENCODED_FRAMES // video.shape[1]))
-            ]
-            return Latents(*map(torch.cat, zip(*pieces, strict=True)))
+            pieces = torch.split(video, max(1, _ENCODED_FRAMES // video.shape[1]))
+            with memory_for(lambda: f"the autoencoder with {_shape(*pieces[0].shape[:4])}", _ENCODE_BEFORE):
+                encoded = [encode(self.vae, self.moved(piece)) for piece in pieces]
+                return Latents(*map(torch.cat, zip(*encoded, strict=True)))
         stored = self.moved(video).float()
         return Latents(stored[:, :-1], stored[:, -1:])
 
@@ -104,7 +109,7 @@ class BatchEncoder:
     def tokenize(self, texts: Sequence[str], sources: Sequence[int]) -> TokenBatch:
         """Return the tokens of texts, each in the prompt of its dataset in the mix."""
         tokens = self.prompter.tokenize(texts, [self.mix[source].prompt for source in sources])
-        return TokenBatch(*map(self.moved, tokens))
+        return TokenBatch(self.moved(tokens.ids), self.moved(tokens.mask), tokens.cut)
 
 
 class BatchPreparer:
@@ -220,6 +225,10 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream | None:
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))
     return stream
+
+
+def _shape(samples: int, frames: int, height: int, width: int) -> str:
+    return f"{samples} × {frames} frames of {width}×{height}"
 
 
 def check_fits(shapes: Sequence[Sequence[int]], ratios: Ratios, name: str) -> None:

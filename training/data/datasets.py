@@ -6,6 +6,7 @@ Tested in tests/training/test_trainer.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -30,11 +31,18 @@ class MixDatasets:
     """The datasets of a recipe's mix."""
 
     def __init__(
-        self, recipe: Recipe, data: Mapping[str, str], pretrained: PretrainedModels, note: Callable[[str], None]
+        self,
+        recipe: Recipe,
+        data: Mapping[str, str],
+        pretrained: PretrainedModels,
+        note: Callable[[str], None],
+        latents: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Raise UsageError for a dataset that is not given, or that the mix does not name, or for an invalid shape.
 
-        `data` maps the name of each dataset to its location. `note` is called with a line for the user.
+        `data` maps the name of each dataset to its location, `latents` the names of some to the location of their
+        latents, which otherwise are looked for below the dataset. Raise UsageError if those do not fit. `note` is
+        called with a line for the user.
         """
         names = [mix.name for mix in recipe.mix]
         check_names(recipe, data)
@@ -45,8 +53,16 @@ class MixDatasets:
             ClipTransform(recipe.data.max_frames, size)
         except ValueError as error:
             raise UsageError(f"data.max_frames, data.width, data.height: {error}") from error
-        found = [find_latents(place, pretrained.ltx / "vae", recipe.data.max_frames, size) for place in self._clips]
-        self._latents = [place for place in found if place]
+        found = {
+            name: find_latents(data[name], pretrained.ltx / "vae", recipe.data.max_frames, size, latents.get(name, ""))
+            for name in names
+        }
+        for name, one in found.items():
+            if one.reason and name in latents:
+                raise UsageError(f"`latents` {latents[name]} do not fit the dataset {name!r}: {one.reason}")
+            if one.reason:
+                note(f"the latents of the dataset {name!r} do not fit: {one.reason}")
+        self._latents = [one.location for one in found.values() if one.location]
         if len(self._latents) < len(names):
             if self._latents:
                 note("some of the datasets have latents, others do not: all are encoded as they are read")

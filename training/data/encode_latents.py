@@ -32,7 +32,7 @@ from nextscene.shards.loading.decode import Pixels
 from nextscene.shards.loading.latent_dataset import LATENTS, LatentSample
 from nextscene.shards.loading.sample_set import SampleText, decode_sample
 from nextscene.training.data.latent_cache import LatentEncoding
-from nextscene.training.errors import TrainingStopped
+from nextscene.training.machine_faults import memory_for
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.latents import encode
 
@@ -89,8 +89,8 @@ class LatentEncoder:
     def run(self, vae: AutoencoderKLLTXVideo, batch: int) -> Iterator[int]:
         """Encode up to `batch` clips at once, and yield their number each time. A shard's latents are kept in memory.
 
-        Raise DamagedShard for a bad clip or latent, and name it. Raise TrainingStopped if `batch` clips do not fit into
-        the GPU's memory. Raise also DatasetChanged and StorageFault.
+        Raise DamagedShard for a bad clip or latent, and name it. Raise OutOfMemory if `batch` clips do not fit into
+        memory. Raise also DatasetChanged and StorageFault.
         """
         self._out = folder_mark.claim(self._out, folder_mark.LATENTS)
         self._out.write_if_changed(CARD, _CARD.format(encoding=self._encoding).encode())
@@ -184,16 +184,12 @@ def _batches_of_one_shape(clips: ClipDataset, shard: ManifestShard, batch: int) 
 def _encode_batch(vae: AutoencoderKLLTXVideo, clips: Iterable[tuple[Pixels, SampleText]]) -> list[LatentSample]:
     """Encode clips of one shape and return their latents.
 
-    Raise TrainingStopped if they do not fit into the GPU's memory.
+    Raise OutOfMemory if they do not fit into memory.
     """
     videos, words = zip(*clips, strict=True)
-    try:
-        posterior = encode(vae, torch.from_numpy(np.stack(videos)))
-    except torch.OutOfMemoryError as error:
-        raise TrainingStopped(
-            f"{len(videos)} clips at once do not fit the GPU's memory; give a smaller `batch`"
-        ) from error
-    latents = torch.cat(posterior, dim=1).half().cpu().numpy()
     frames, height, width, _ = videos[0].shape
+    with memory_for(lambda: f"{len(videos)} × {frames} frames of {width}×{height} at once", "lower `batch`"):
+        posterior = encode(vae, torch.from_numpy(np.stack(videos)))
+    latents = torch.cat(posterior, dim=1).half().cpu().numpy()
     delivered = Shape(frames, width, height)
     return [LatentSample.of_clip(said, delivered, latent) for said, latent in zip(words, latents, strict=True)]

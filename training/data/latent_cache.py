@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from nextscene.common.errors import UsageError
 from nextscene.common.hashing import path_sha256
 from nextscene.common.storage import Storage, split_query
-from nextscene.shards.format.layout import LATENTS
+from nextscene.shards.format.layout import CARD, LATENTS
 from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.loading.clip_transform import ClipTransform
 
 _VERSION = 1
+_VAE_DIGITS = 16
+_ENCODING = re.compile(rf"at most (\d+) frames, videos (\d+)×(\d+), VAE ([0-9a-f]{{{_VAE_DIGITS}}})")
+"""A LatentEncoding as text, as the README of a set of latents has it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class LatentEncoding:
         return f"{place}/{self.fingerprint[:16]}{query}"
 
     def __str__(self) -> str:
-        return f"at most {self.max_frames} frames, videos {self.size[0]}×{self.size[1]}, VAE {self.vae[:16]}"
+        width, height = self.size
+        return f"at most {self.max_frames} frames, videos {width}×{height}, VAE {self.vae[:_VAE_DIGITS]}"
 
 
 def latents_folder(data: str) -> str:
@@ -74,21 +80,59 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     return path_sha256(path)
 
 
-def find_latents(data: str, vae: Path, max_frames: int, size: tuple[int, int]) -> str | None:
-    """Return the location of the latents of a dataset, or None if they do not cover exactly its present shards.
+class FoundLatents(NamedTuple):
+    """The outcome of a search: the location of the latents, or None, and why those that are there do not fit.
+
+    `reason` is "" if there are none.
+    """
+
+    location: str | None
+    reason: str = ""
+
+
+def find_latents(data: str, vae: Path, max_frames: int, size: tuple[int, int], at: str = "") -> FoundLatents:
+    """Find the latents of a dataset that cover exactly its present shards: at the location `at`, or below the dataset.
 
     Raise UsageError if the folder `vae` does not contain a VAE. Raise also DamagedRecord and StorageFault.
     """
-    if not Storage.at(data).is_folder(LATENTS):
-        return None
+    if not at and not Storage.at(data).is_folder(LATENTS):
+        return FoundLatents(None)
     encoding = LatentEncoding.for_vae(vae, max_frames, size)
-    location = encoding.location(data)
+    location = at or encoding.location(data)
     try:
         made, wanted = Manifest.read(Storage.at(location)), Manifest.read(Storage.at(data))
     except FileNotFoundError:
-        return None
-    fits = made.fingerprint == encoding.fingerprint and _shards(made) == _shards(wanted)
-    return location if fits else None
+        return FoundLatents(None, "there are none" if at else _nearest_difference(data, encoding))
+    if made.fingerprint != encoding.fingerprint:
+        return FoundLatents(None, ", ".join(_differences(Storage.at(location), encoding)))
+    if _shards(made) != _shards(wanted):
+        return FoundLatents(None, "they are not those of all its present shards; nextscene encode completes them")
+    return FoundLatents(location)
+
+
+def _nearest_difference(data: str, encoding: LatentEncoding) -> str:
+    """Return how the latents below a dataset differ from those with `encoding`: of several, the most similar ones."""
+    folder = Storage.at(latents_folder(data))
+    sets = [folder.subfolder(name.rstrip("/")) for name in sorted(folder.names("")) if name.endswith("/")]
+    return ", ".join(min((_differences(one, encoding) for one in sets), key=len, default=[]))
+
+
+def _differences(made: Storage, encoding: LatentEncoding) -> list[str]:
+    """Return what latents have other than `encoding`, by their README, which tells all of it."""
+    try:
+        found = _ENCODING.search(made.read(CARD).decode("utf-8", "replace"))
+    except FileNotFoundError:
+        found = None
+    if found is None:
+        return [f"{made.display_uri} does not say what they were made with"]
+    frames, width, height, vae = found.groups()
+    wanted_width, wanted_height = map(str, encoding.size)
+    pairs = {
+        "they were made by the VAE {}, not by {}": (vae, encoding.vae[:_VAE_DIGITS]),
+        "their videos are {}, not {}": (f"{width}×{height}", f"{wanted_width}×{wanted_height}"),
+        "they have at most {} frames, not {}": (frames, str(encoding.max_frames)),
+    }
+    return [text.format(*pair) for text, pair in pairs.items() if pair[0] != pair[1]]
 
 
 def _shards(manifest: Manifest) -> list[tuple[str, int]]:

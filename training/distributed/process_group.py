@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -15,18 +16,24 @@ from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from nextscene.common.text import first_line
+from nextscene.training.distributed.meeting import fresh_store
 from nextscene.training.errors import TrainingStopped
 
 T = TypeVar("T")
+DEFAULT_TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
 class World:
-    """One process of a group of `size`, with its rank and the device that it computes on."""
+    """One process of a group of `size`, with its rank and the device that it computes on.
+
+    `timeout` limits the time that its collectives wait for the other processes.
+    """
 
     rank: int
     size: int
     device: torch.device
+    timeout: timedelta = DEFAULT_TIMEOUT
 
     @property
     def is_leader(self) -> bool:
@@ -40,9 +47,16 @@ class World:
         """
         if replicas == 1:
             return init_device_mesh(self.device.type, (self.size,), mesh_dim_names=("shard",))
-        return init_device_mesh(
+        mesh = init_device_mesh(
             self.device.type, (replicas, self.size // replicas), mesh_dim_names=("replicate", "shard")
         )
+        for group in mesh.get_all_groups():
+            group.set_timeout(self.timeout)
+        return mesh
+
+    def gloo_group(self) -> dist.ProcessGroup:
+        """Return a further group of all processes, for a thread of its own. All processes call this alike."""
+        return dist.new_group(backend="gloo", timeout=self.timeout)
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """Return the sum over all processes, in float64."""
@@ -83,16 +97,17 @@ def local_device() -> torch.device:
 _CPU = torch.device("cpu")
 
 
-def current_world() -> World:
+def current_world(timeout: timedelta = DEFAULT_TIMEOUT) -> World:
     """Return the world of a process group that is already initialized, for example by Ray Train."""
-    return World(dist.get_rank(), dist.get_world_size(), local_device())
+    return World(dist.get_rank(), dist.get_world_size(), local_device(), timeout)
 
 
 @contextmanager
-def process_group() -> Iterator[World]:
+def process_group(timeout: timedelta = DEFAULT_TIMEOUT) -> Iterator[World]:
     """Initialize the process group that torchrun's environment variables describe, or a group of this process alone.
 
-    Yield its world, and destroy the group at the end. Raise TrainingStopped if the processes cannot connect.
+    Yield its world, and destroy the group at the end. Raise TrainingStopped if the processes cannot connect within
+    `timeout`, which then limits their collectives.
     """
     device = local_device()
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -100,15 +115,18 @@ def process_group() -> Iterator[World]:
         torch.cuda.set_device(device)
     if "RANK" in os.environ:
         try:
-            dist.init_process_group(backend)
+            store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+            if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):  # torchrun's, which outlives a restart
+                store = fresh_store(store, rank, size, timeout)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         except (ValueError, RuntimeError) as error:
             place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
             raise TrainingStopped(
                 f"the processes cannot meet at {place}: {first_line(error)}; is the port taken, or a process missing?"
             ) from error
     else:
-        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, timeout=timeout)
     try:
-        yield current_world()
+        yield current_world(timeout)
     finally:
         dist.destroy_process_group()

@@ -48,7 +48,7 @@ def train_on_ray(
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=job.recipe.parallel.timeout_seconds),
         scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpus),
         run_config=ray.train.RunConfig(
             name="ray",
@@ -102,7 +102,8 @@ def _work(config: Mapping[str, Any]) -> StageSummary | Exception:
     job: TrainingJob = config["job"]
     try:
         # Always resume: the command has checked for an earlier run, and a retry continues this one.
-        return train(replace(job, resume=True), current_world(), _Lines(job.recipe.name, job.folder / _STOP))
+        world = current_world(job.recipe.parallel.timeout)
+        return train(replace(job, resume=True), world, _Lines(job.recipe.name, job.folder / _STOP))
     except (UsageError, TrainingStopped, DamagedShard) as error:
         return error
 

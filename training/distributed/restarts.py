@@ -30,7 +30,7 @@ class RestartNotice:
     @staticmethod
     def read(folder: Path) -> RestartNotice | None:
         """Return the notice that this torchrun job left in the folder before it restarted this process, or None."""
-        if not _restarted():
+        if not is_restart():
             return None
         try:
             word = RestartNotice(**json.loads((folder / _WORD).read_text(encoding="utf-8")))
@@ -49,16 +49,17 @@ class RestartNotice:
             Storage.at(folder).write(_WORD, json.dumps(word).encode())
 
 
+def is_restart() -> bool:
+    """Return whether torchrun has started this process before, and does so again after a process was lost."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
 def delete_notice(folder: Path) -> None:
     """Delete the notice of an earlier torchrun job. The leading process does this when torchrun first starts it."""
-    if not _restarted():
+    if not is_restart():
         with suppress(FileNotFoundError):
             (folder / _WORD).unlink()
 
 
 def _job() -> str:
     return os.environ.get("TORCHELASTIC_RUN_ID", "")
-
-
-def _restarted() -> bool:
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"

@@ -54,6 +54,4 @@ def model_sizes(model: UnifiedModel, grid: Grid, prefix: int) -> ModelSizes:
 
 def vae_of_grid(model: UnifiedModel, vae: Mapping[str, Any], grid: Grid) -> VaeFlops:
     """Return the FLOPs of encoding and of decoding a clip of `grid` by the VAE with this configuration."""
-    ratios = model.ratios
-    frames = (grid.frames - 1) * ratios.temporal + 1
-    return vae_flops(vae, frames, grid.height * ratios.spatial, grid.width * ratios.spatial)
+    return vae_flops(vae, *model.ratios.clip(grid))

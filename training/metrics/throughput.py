@@ -16,17 +16,18 @@ from nextscene.training.distributed.process_group import World
 from nextscene.training.metrics.costs import model_sizes, vae_of_grid
 from nextscene.training.metrics.flops import StepFlops, VaeFlops, flow_matching_flops, grpo_flops, peak_flops
 from nextscene.training.model.grid import Grid
+from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.unified import UnifiedModel
 
 
 class Throughput:
     """A counter of micro-batches and groups that returns these numbers for each step:
 
-    `samples_per_second` and `tokens_per_second` of all ranks together; `tflops_…` of all ranks, separately for
-    transformer, language model, connector and VAE; `mfu`, the share of the peak FLOPs of all GPUs, for those whose peak
-    is known; `straggling`, the FLOPs of the slowest rank of each turn over the mean of the ranks, by which a step takes
-    longer than if the ranks never waited for one another; `seconds`; `data_wait`, the share of time spent waiting for a
-    batch, and `peak_memory_gb`, both of this rank.
+    `samples_per_second` and `tokens_per_second` of all ranks together, and `texts_cut`, the number of their texts that
+    were too long; `tflops_…` of all ranks, separately for transformer, language model, connector and VAE; `mfu`, the
+    share of the peak FLOPs of all GPUs, for those whose peak is known; `straggling`, the FLOPs of the slowest rank of
+    each turn over the mean of the ranks, by which a step takes longer than if the ranks never waited for one another;
+    `seconds`; `data_wait`, the share of time spent waiting for a batch, and `peak_memory_gb`, both of this rank.
     """
 
     def __init__(self, model: UnifiedModel, batches: BatchPreparer, world: World) -> None:
@@ -38,7 +39,7 @@ class Throughput:
     def start_step(self) -> None:
         """Start the time and the counts of a step."""
         self._begun, self._waited = time.perf_counter(), self._batches.wait_seconds
-        self._samples = self._tokens = 0
+        self._samples = self._tokens = self._cut = 0
         self._work = StepFlops(0, 0, 0, 0)
         self._turns: list[int] = []
 
@@ -50,12 +51,14 @@ class Throughput:
         work = flow_matching_flops(model_sizes(self._model, grid, prefix), clips, self._trained, encode)
         self._turns.append(work.total)
         if batch.weight:
+            self._cut += batch.text_tokens.cut
             self._add(clips, grid, work)
 
-    def count_group(self, grid: Grid, prefix: int, policy: PolicyConfig, learnt_steps: int) -> None:
+    def count_group(self, grid: Grid, text_tokens: TokenBatch, policy: PolicyConfig, learnt_steps: int) -> None:
         """Count the candidates of one scene. `learnt_steps` steps of each selected candidate are learned from."""
-        sizes = model_sizes(self._model, grid, prefix)
+        sizes = model_sizes(self._model, grid, text_tokens.ids.shape[1])
         work = grpo_flops(sizes, policy, learnt_steps, self._trained, self._vae(grid).decode)
+        self._cut += text_tokens.cut
         self._turns.append(work.total)
         self._add(policy.group_size, grid, work)
 
@@ -75,8 +78,8 @@ class Throughput:
         """
         seconds = time.perf_counter() - self._begun
         work = self._work
-        mine = [self._samples, self._tokens, work.transformer, work.language, work.connector, work.vae]
-        samples, tokens, *flops = self._world.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+        mine = [self._samples, self._tokens, self._cut, work.transformer, work.language, work.connector, work.vae]
+        samples, tokens, cut, *flops = self._world.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
         slowest = float(self._world.all_reduce_maxima(torch.tensor(self._turns, dtype=torch.float64)).sum())
         names = ("transformer", "language", "connector", "vae")
         numbers = {
@@ -84,6 +87,7 @@ class Throughput:
             "samples_per_second": samples / seconds,
             "tokens_per_second": tokens / seconds,
             "straggling": slowest / (sum(flops) / self._world.size),
+            "texts_cut": cut,
             "data_wait": (self._batches.wait_seconds - self._waited) / seconds,
             "peak_memory_gb": self._peak_memory() / 1e9,
         }

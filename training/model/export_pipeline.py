@@ -31,17 +31,18 @@ def chat_tokens(tokenizer: Any, template: str, text: str) -> list[int]:
     return list(tokenizer(chat, add_special_tokens=False)["input_ids"])
 
 
-def prompt_tokens(tokenizer: Any, template: str, text: str, most: int) -> list[int]:
-    """Return the tokens of a text in its template, at most `most`: the end of a longer text is cut off.
+def prompt_tokens(tokenizer: Any, template: str, text: str, most: int) -> tuple[list[int], bool]:
+    """Return the tokens of a text in its template, at most `most`, and True if its end was cut off for that.
 
     The template alone must not be longer.
     """
     ids = chat_tokens(tokenizer, template, text)
+    is_cut = len(ids) > most
     while len(ids) > most:
         kept = tokenizer(text, add_special_tokens=False)["input_ids"][: most - len(ids)]
         text = tokenizer.decode(kept).rstrip("\ufffd")  # the remains of a character that was cut between its bytes
         ids = chat_tokens(tokenizer, template, text)
-    return ids
+    return ids, is_cut
 
 
 class NextScenePipeline(DiffusionPipeline):  # type: ignore[misc]
@@ -147,7 +148,7 @@ class NextScenePipeline(DiffusionPipeline):  # type: ignore[misc]
         )
 
     def _connected(self, text: str, form: str) -> Tensor:
-        ids = prompt_tokens(self.tokenizer, self.config.templates[form], text, self.config.max_prompt_tokens)
+        ids, _ = prompt_tokens(self.tokenizer, self.config.templates[form], text, self.config.max_prompt_tokens)
         device, table = self._execution_device, self.language_model.get_input_embeddings()
         words = table(torch.tensor([ids], device=table.weight.device)).to(device)
         queries = self.bridge.queries(1).to(device, words.dtype)

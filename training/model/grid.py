@@ -66,6 +66,10 @@ class Ratios(NamedTuple):
             )
         return Grid((frames - 1) // self.temporal + 1, height // self.spatial, width // self.spatial)
 
+    def clip(self, grid: Grid) -> tuple[int, int, int]:
+        """Return frames, height and width in pixels of the clip with these latents."""
+        return (grid.frames - 1) * self.temporal + 1, grid.height * self.spatial, grid.width * self.spatial
+
 
 def _around(number: int, of: int, least: int) -> list[int]:
     """Return the nearest multiples of `of` below and above a number, but not below `least`.

@@ -16,14 +16,18 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 
 class TokenBatch(NamedTuple):
-    """Texts as token ids [B, L], right-padded, with a mask that is 1 where there is a token."""
+    """Texts as token ids [B, L], right-padded, with a mask that is 1 where there is a token.
+
+    `cut` is the number of texts whose end was cut off because they were too long.
+    """
 
     ids: Tensor
     mask: Tensor
+    cut: int = 0
 
     def to(self, device: torch.device) -> TokenBatch:
         """Return the batch on another device."""
-        return TokenBatch(self.ids.to(device), self.mask.to(device))
+        return TokenBatch(self.ids.to(device), self.mask.to(device), self.cut)
 
     @property
     def lengths(self) -> Tensor:

@@ -105,9 +105,13 @@ def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
     """Return the result of `from_pretrained`. Raise UsageError, with the reason, for a folder that cannot be opened."""
     from safetensors import SafetensorError
 
+    from nextscene.training.machine_faults import is_out_of_memory
+
     try:
         return kind.from_pretrained(folder, **how)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         place = folder / how.get("subfolder", "")
         raise UsageError(f"{place} cannot be opened as a {kind.__name__}: {first_line(error)}") from error
 

@@ -49,14 +49,17 @@ class Prompter:
 
         An empty text gives the instruction alone, which is the unconditional prompt of guidance (paper: unspecified).
         """
-        rows = [
-            prompt_tokens(self._tokenizer, self._templates[form], text, self._most)
-            for form, text in zip(forms, texts, strict=True)
-        ]
+        rows, cut = zip(
+            *(
+                prompt_tokens(self._tokenizer, self._templates[form], text, self._most)
+                for form, text in zip(forms, texts, strict=True)
+            ),
+            strict=True,
+        )
         length = -(-max(map(len, rows)) // self._bucket) * self._bucket
         ids = torch.full((len(rows), length), self._padding)
         mask = torch.zeros((len(rows), length), dtype=torch.long)
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.tensor(row)
             mask[place, : len(row)] = 1
-        return TokenBatch(ids, mask)
+        return TokenBatch(ids, mask, sum(cut))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from nextscene.training.data.batches import TrainingBatch, one_step
 from nextscene.training.distributed.parallelize import sharded_modules
 from nextscene.training.flow.objective import loss_per_sample, noised
+from nextscene.training.machine_faults import memory_for
 from nextscene.training.metrics.logger import SIGMA_BUCKETS, sigma_bucket_name
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.model.unified import UnifiedModel
@@ -39,9 +41,10 @@ class FlowMatching:
         for batch in one_step(batches):
             for part in sharded_modules(state.model):
                 part.set_requires_gradient_sync(batch.last)
-            losses = batch.weight * sample_losses(state.model, batch)
-            # FSDP averages the gradients over the ranks, so the loss is multiplied by `world.size` to give the sum.
-            torch.autograd.backward(losses.sum() * (world.size / state.job.recipe.data.global_batch))
+            with memory_for(partial(batch.describe, state.model.ratios)):
+                losses = batch.weight * sample_losses(state.model, batch)
+                # FSDP averages the gradients over the ranks, so the loss is multiplied by `world.size` to give the sum.
+                torch.autograd.backward(losses.sum() * (world.size / state.job.recipe.data.global_batch))
             bucket = (batch.sigma * SIGMA_BUCKETS).long().clamp(max=SIGMA_BUCKETS - 1)
             sums[0].index_add_(0, bucket, losses.detach())
             sums[1].index_add_(0, bucket, torch.full_like(losses, batch.weight))

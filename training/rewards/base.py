@@ -5,7 +5,7 @@ Tested in tests/training/objectives/grpo/test_grpo.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
@@ -76,8 +76,8 @@ class Reward(Protocol):
     def verdicts(self) -> list[RewardVerdict]:
         """Wait, and return a verdict for each candidate of this rank since the last call, in the order of asking.
 
-        Raise TrainingPaused, on all ranks alike, if the budget or the account ends the asking, and UsageError for a key
-        or a model that can never work.
+        Raise TrainingPaused, on all ranks alike, if the budget or the account ends the asking, StopRequested if a rank
+        is to stop, and UsageError for a key or a model that can never work.
         """
         ...
 
@@ -88,12 +88,16 @@ class Reward(Protocol):
 
 @dataclass(frozen=True)
 class RewardContext:
-    """Everything that a reward may be built from. `clips` is the training split of the mix."""
+    """Everything that a reward may be built from.
+
+    `clips` is the training split of the mix. `stopping` returns True once this rank was asked to stop.
+    """
 
     job: TrainingJob
     world: World
     clips: Mixture
     encoder: BatchEncoder
+    stopping: Callable[[], bool] = lambda: False
 
 
 class RewardClass(Protocol):

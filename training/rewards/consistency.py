@@ -6,10 +6,11 @@ The prompt is template 10.1 of the supplement. Pass is 1 and Fail is 0; without 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from datetime import timedelta
 from decimal import Decimal
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -18,11 +19,12 @@ from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.api.api_key import check_key
 from nextscene.judge.base import Question
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError
+from nextscene.judge.key_check import check_key_accepted
 from nextscene.judge.spending.prices import Prices
 from nextscene.shards.format.layout import MARK
 from nextscene.training.config import RewardConfig
 from nextscene.training.distributed.process_group import World
-from nextscene.training.errors import TrainingPaused, TrainingStopped
+from nextscene.training.errors import StopRequested, TrainingPaused, TrainingStopped
 from nextscene.training.job import TrainingJob
 from nextscene.training.rewards.asking import JudgeThread, RewardResult, to_verdicts
 from nextscene.training.rewards.base import Candidate, RewardContext, RewardVerdict
@@ -32,6 +34,7 @@ Captioner = Callable[[Tensor, float], str]
 """uint8 [F, H, W, RGB] and its frames per second → a caption in one line."""
 
 _MODEL_SETTING = "reward.judge.model"
+_LOOK_EVERY_SECONDS = 0.5
 _TIMEOUT = timedelta(days=1)  # the judge retries by itself, and the API limits its rate
 _SceneQuestion = tuple[Question, str]
 """A question about a video, and the scene that the video was generated for."""
@@ -51,13 +54,16 @@ class CausalConsistency:
         budget: Decimal | None,
         world: World,
         captioner: Captioner | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """Store answers in `files`, in calls/, and spend at most `budget` US dollars on them in all runs together.
 
-        Without a `captioner` in this process the judge writes the captions. Raise UsageError, on all ranks alike,
-        without a price or an API key, and TrainingStopped if the stored answers cannot be used.
+        Without a `captioner` in this process the judge writes the captions. Once `stopping` returns True on a rank, no
+        rank waits for verdicts any longer. Raise UsageError, on all ranks alike, without a price or an API key, and
+        TrainingStopped if the stored answers cannot be used.
         """
         self._settings, self._world, self._captioner = config.judge, world, captioner
+        self._stopping = stopping
         self._group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
         self._broker: _RequestBroker | None = None
         mistake, stop = "", ""
@@ -77,12 +83,13 @@ class CausalConsistency:
 
     @staticmethod
     def check(job: TrainingJob, world: World) -> None:
-        """Raise UsageError, on all ranks alike, without a price of the judge's model or without an API key."""
+        """Raise UsageError, on all ranks alike, without a price of the judge's model or a key that the API accepts."""
         mistake = ""
         try:
             job.prices.for_model(job.recipe.reward.judge.model, _MODEL_SETTING)
             if world.is_leader:
                 check_key(instead=", or train with `reward.kind` retrieval")
+                check_key_accepted(Storage.at(job.folder), job.recipe.reward.judge.model)
         except JudgeUsageError as error:
             mistake = str(error)
         if mistake := world.from_leader(mistake):
@@ -100,7 +107,8 @@ class CausalConsistency:
         run = Storage.at(job.run)
         if run.stat(MARK):  # the training command has claimed the folder
             run = run.with_anchor(MARK)
-        return cls(config, run.subfolder(job.recipe.name), job.prices, job.budget, world, captioner)
+        files = run.subfolder(job.recipe.name)
+        return cls(config, files, job.prices, job.budget, world, captioner, context.stopping)
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
         """Send the candidates to the leading rank. If they cannot be judged, `verdicts` raises the reason."""
@@ -113,13 +121,26 @@ class CausalConsistency:
     def verdicts(self) -> list[RewardVerdict]:
         """Wait, and return the verdicts of this rank. If candidates share an answer, the first of them has its cost.
 
-        Raise UsageError or TrainingPaused, on all ranks alike, after an error that ended the asking.
+        Raise UsageError or TrainingPaused, on all ranks alike, after an error that ended the asking, and StopRequested
+        if a rank is to stop before all answers are there.
         """
+        self._wait()
         box: list[list[RewardVerdict] | _Failure] = [[]]
         dist.scatter_object_list(box, self._broker.results() if self._broker else None, group=self._group)
         if isinstance(box[0], Exception):
             raise box[0]
         return box[0]
+
+    def _wait(self) -> None:
+        """Wait until all answers are there. The ranks tell each other regularly whether to wait on."""
+        while True:
+            waiting = self._broker is not None and not self._broker.wait(_LOOK_EVERY_SECONDS)
+            said = torch.tensor([waiting, self._stopping()], dtype=torch.int32)
+            dist.all_reduce(said, dist.ReduceOp.MAX, group=self._group)
+            if not said[0]:
+                return
+            if said[1]:
+                raise StopRequested
 
     def close(self) -> None:
         """Stop asking, and store the answers of calls in flight."""
@@ -152,6 +173,11 @@ class _RequestBroker:
                     in_flight.append(self.judge.submit(question, scene))
         except (JudgeStopped, StorageFault) as error:
             self._failure = TrainingPaused(str(error))
+
+    def wait(self, seconds: float) -> bool:
+        """Wait up to so many seconds, and return whether all answers are there, or can never be."""
+        futures = [future for in_flight in self._in_flight for future in in_flight]
+        return self._failure is not None or not wait(futures, seconds).not_done
 
     def results(self) -> list[list[RewardVerdict] | _Failure]:
         """Wait for all answers. Return the verdicts of each rank, [ranks], or the one error that ends the asking."""

@@ -25,7 +25,7 @@ from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.seal import check_sealed
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.latent_dataset import LATENTS, LatentDataset
-from nextscene.training.data.latent_cache import LatentEncoding, find_latents
+from nextscene.training.data.latent_cache import FoundLatents, LatentEncoding, find_latents
 from tests.shards.clips import HEIGHT, WIDTH, clip
 from tests.shards.samples import publish_dataset, seal_dataset, seal_samples
 from tests.training import ranks
@@ -78,7 +78,11 @@ def run(data: Path, ltx: Path, **options: object) -> Result:
 
 
 def find(data: Path, ltx: Path, max_frames: int = MAX_FRAMES, size: tuple[int, int] = SIZE) -> str | None:
-    return find_latents(str(data), ltx / "vae", max_frames, size)
+    return find_latents(str(data), ltx / "vae", max_frames, size).location
+
+
+def reason(data: Path, ltx: Path, max_frames: int = MAX_FRAMES, size: tuple[int, int] = SIZE) -> str:
+    return find_latents(str(data), ltx / "vae", max_frames, size).reason
 
 
 def found(data: Path, ltx: Path) -> str:
@@ -228,6 +232,7 @@ def test_a_shard_that_was_made_anew_has_its_latents_made_anew_and_no_other_has(
     shutil.copytree(whole / "latents", data / "latents")
     new = reseal(data)
     assert find(data, ltx) is None
+    assert reason(data, ltx).startswith("they are not those of all its present shards")
     place = Storage.at(LatentEncoding.for_vae(ltx / "vae", MAX_FRAMES, SIZE).location(str(data)))
     before = {entry.path: entry for entry in place.files("shards", recursive=True)}
     theirs = ["parts/mine.txt", "parts/train/mine", "shards/train/000/nsp-000000.notes.txt", ".notes.unfinished"]
@@ -251,12 +256,22 @@ def test_a_shard_that_was_made_anew_has_its_latents_made_anew_and_no_other_has(
 def test_latents_of_another_length_or_size_or_vae_are_not_found(whole: Path, ltx: Path, tmp_path: Path) -> None:
     assert find(whole, ltx, max_frames=9) is None
     assert find(whole, ltx, size=(HEIGHT, WIDTH)) is None
+    assert reason(whole, ltx, max_frames=9) == f"they have at most {MAX_FRAMES} frames, not 9"
+    sizes = f"their videos are {WIDTH}×{HEIGHT}, not {HEIGHT}×{WIDTH}"
+    assert reason(whole, ltx, size=(HEIGHT, WIDTH)) == sizes
     other = vae()
     with torch.no_grad():
         other.encoder.conv_out.conv.bias += 1e-3
     other.save_pretrained(tmp_path / "vae")
     assert find(whole, tmp_path) is None
-    assert find(whole, ltx) is not None
+    ours, theirs = (LatentEncoding.for_vae(one / "vae", MAX_FRAMES, SIZE).vae[:16] for one in (tmp_path, ltx))
+    assert reason(whole, tmp_path) == f"they were made by the VAE {theirs}, not by {ours}"
+    assert reason(whole, tmp_path, max_frames=9).endswith(f", they have at most {MAX_FRAMES} frames, not 9")
+    assert find(whole, ltx) is not None and reason(whole, ltx) == ""
+
+
+def test_a_dataset_without_latents_has_no_reason_why_they_do_not_fit(built: Path, ltx: Path) -> None:
+    assert find_latents(str(built), ltx / "vae", MAX_FRAMES, SIZE) == FoundLatents(None)
 
 
 def test_latents_are_found_again_when_the_dataset_has_moved(whole: Path, ltx: Path, tmp_path: Path) -> None:

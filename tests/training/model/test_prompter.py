@@ -123,6 +123,14 @@ def test_a_long_text_beside_a_short_one_is_cut_to_the_bound_of_the_paper() -> No
     words = Prompter(TOKENIZER, 1024 - 256).tokenize(["word " * 1000, "short"], ["nsp", "nsp"])
     assert words.lengths.tolist() == [768, template("nsp") + len("short")]
     assert words.ids.shape == (2, 768)
+    assert words.cut == words.to(torch.device("cpu")).cut == 1
+
+
+def test_a_text_that_just_fits_is_not_counted_as_cut() -> None:
+    text = "A dog."
+    for room, cut in ((0, 0), (-1, 2)):
+        prompter = Prompter(TOKENIZER, template("nsp") + len(text) + room)
+        assert prompter.tokenize([text] * 2, ["nsp"] * 2).cut == cut
 
 
 def test_a_bound_that_not_even_the_template_fits_is_refused() -> None:

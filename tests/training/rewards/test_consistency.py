@@ -19,7 +19,7 @@ from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.prices import Prices
 from nextscene.training.config import RewardConfig
 from nextscene.training.distributed.process_group import current_world
-from nextscene.training.errors import TrainingStopped
+from nextscene.training.errors import StopRequested, TrainingStopped
 from nextscene.training.rewards.base import RewardVerdict
 from nextscene.training.rewards.consistency import CausalConsistency
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
@@ -161,6 +161,32 @@ def test_it_is_asked_while_the_next_candidates_are_made(api: ClaudeApi, tmp_path
     api.rules = AnswerRules(pass_rate=0.5)
     found = run(beside, 2, tmp_path)
     assert found == [[reward_of(api.rules, number) for number in range(3)]] * 2
+
+
+def stopped(rank: int, world: int, folder: Path) -> str:
+    """How the wait for verdicts ends if the second rank, which does not ask the API, is to stop."""
+    with pytest.MonkeyPatch.context() as patch:
+        hurry(patch)
+        reward = CausalConsistency(
+            RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, current_world(), stopping=lambda: rank == 1
+        )
+        reward.ask([candidate(10 * rank + number) for number in range(3)])
+        try:
+            return str(reward.verdicts())
+        except StopRequested as end:
+            return type(end).__name__
+        finally:
+            reward.close()
+
+
+def test_a_request_to_stop_ends_the_wait_on_all_ranks_and_what_was_answered_is_stored(
+    api: ClaudeApi, tmp_path: Path
+) -> None:
+    api.limits = Limits(latency=1.0)
+    assert run(stopped, 2, tmp_path) == ["StopRequested"] * 2
+    assert len(stored_lines(tmp_path)) == len(api.paid) > 0
+    assert account(tmp_path).lost == 0
+    assert len(api.paid) < 12, "the wait was over before the request"
 
 
 def told(rank: int, world: int, folder: Path) -> list[RewardVerdict]:

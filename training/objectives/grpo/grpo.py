@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -21,7 +22,9 @@ from nextscene.training.errors import TrainingPaused
 from nextscene.training.flow.sampler import Velocity
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.flow.sde import transition
+from nextscene.training.machine_faults import memory_for
 from nextscene.training.metrics.throughput import Throughput
+from nextscene.training.model.grid import Grid
 from nextscene.training.objectives.base import StepOutput
 from nextscene.training.objectives.grpo.advantage import (
     Selected,
@@ -87,10 +90,14 @@ class Grpo:
     def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
         """Accumulate the gradient of a step.
 
-        Raise TrainingPaused if no candidate was judged but asking again may help. Raise also the errors of the reward.
+        Raise TrainingPaused if no candidate was judged but asking again may help. Raise StopRequested if the run was
+        asked to stop, at the latest after the next batch of candidates. Raise also the errors of the reward.
         """
         state, world = self._state, self._state.world
-        groups = [self._generate_group(batch, step) for batch in one_step(batches)]
+        groups = []
+        for batch in one_step(batches):
+            with self._memory_for(batch.grid):
+                groups.append(self._generate_group(batch, step))
         judged, metrics = self._score_groups(groups, step)
         keys = [group.scene.clip_id for group in groups]
         for one in judged:
@@ -98,14 +105,15 @@ class Grpo:
         teaches = metrics["groups_without_spread"] < 1
         for one in judged:
             scene, learnt = one.group.scene, len(one.steps) if teaches else 0
-            self._throughput.count_group(scene.grid, scene.text_tokens.ids.shape[1], self._policy, learnt)
+            self._throughput.count_group(scene.grid, scene.text_tokens, self._policy, learnt)
         if not teaches:
             why = "all candidates of each scene got the same reward" if "reward_mean" in metrics else _NOT_JUDGED
             return StepOutput(0.0, metrics, keys, has_gradient=False, note=f"{why}; nothing was learnt")
         means = self._reference_means(judged)
         statistics = _StepStatistics()
         for place, one in enumerate(judged):
-            self._accumulate_gradient(one, means[place], statistics, last=place == len(judged) - 1)
+            with self._memory_for(one.group.scene.grid):
+                self._accumulate_gradient(one, means[place], statistics, last=place == len(judged) - 1)
         loss, terms, clipped, divergence, measured = world.all_reduce_sum(
             torch.tensor(
                 [
@@ -126,6 +134,11 @@ class Grpo:
         """Close the reward."""
         self._reward.close()
 
+    def _memory_for(self, grid: Grid) -> AbstractContextManager[None]:
+        frames, height, width = self._state.model.ratios.clip(grid)
+        what = f"{self._policy.batch} × {frames} frames of {width}×{height}, the candidates of one pass"
+        return memory_for(lambda: what, "lower `policy.batch`, or set `parallel.checkpointing` to full")
+
     def _generate_group(self, batch: TrainingBatch, step: int) -> CandidateGroup:
         """Sample a group of candidates. The reward is asked about each as soon as it is decoded."""
         state, encoder = self._state, self._state.encoder
@@ -135,6 +148,7 @@ class Grpo:
         for first, some in generate_candidates(state.model, self._policy, scene, sigmas, self._recipe.seed):
             videos = to_candidates(scene, some, first, step + 1, encoder)
             self._reward.ask(videos)
+            state.check_stop()
             rollouts.append(some)
             pictures += [
                 one.video[len(one.video) // 2].clone() for one in videos
@@ -198,6 +212,7 @@ class Grpo:
         velocity = policy_velocity(model, self._policy, given, scene)
         batches = one.batches(self._policy.batch)
         for place, kept in enumerate(batches):
+            self._state.check_stop()
             for turn, step in enumerate(one.steps):
                 ends = place == len(batches) - 1 and turn == len(one.steps) - 1
                 self._set_gradient_sync(last and ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -22,6 +23,7 @@ from nextscene.training.errors import TrainingPaused
 from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.objectives.grpo.group import generate_candidates
+from nextscene.training.objectives.grpo.grpo import Grpo
 from nextscene.training.objectives.grpo.rollout import Rollout
 from nextscene.training.recipe import Recipe
 from nextscene.training.rewards.base import Candidate, RewardVerdict
@@ -100,6 +102,53 @@ def test_a_run_in_two_parts_is_the_same_to_the_bit(stage: Stage, alone: Training
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     timeless = [{name: line[name] for name in ("step", "loss", "reward_mean")} for line in steps(job)]
     assert timeless == [{name: line[name] for name in timeless[0]} for line in steps(alone)]
+
+
+@dataclasses.dataclass
+class Asked(Quiet):
+    """An observer that asks to stop when the reward has seen so many candidates, or in the learning after them."""
+
+    candidates: int
+    while_learning: bool
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def judge(self, candidate: Candidate) -> float:
+        self.candidates -= 1
+        self.stopping = self.candidates == 0 and not self.while_learning
+        return brightness(candidate)
+
+    def learn(self, *given: Any) -> Any:
+        self.stopping = self.candidates <= 0
+        return accumulate(*given)
+
+
+accumulate = Grpo._reference_means
+
+
+def given_up(_rank: int, _world: int, job: TrainingJob, observer: Asked) -> None:
+    torch.use_deterministic_algorithms(mode=True)
+    learning = patch.object(Grpo, "_reference_means", lambda *given: observer.learn(*given))
+    with judged_by(observer.judge), learning if observer.while_learning else contextlib.nullcontext():
+        summary = train(job, current_world(), observer)
+    torch.use_deterministic_algorithms(mode=False)
+    assert (summary.step, summary.finished) == (1, False)
+
+
+@pytest.mark.parametrize("while_learning", [False, True], ids=["while candidates are made", "while it learns"])
+def test_a_step_that_is_given_up_leaves_a_checkpoint_of_the_step_before_and_is_taken_again_to_the_bit(
+    stage: Stage, alone: TrainingJob, while_learning: bool
+) -> None:
+    """The second step, of three: each has 12 candidates."""
+    job = stage.job(f"given-up-{while_learning}", replace(RL, steps=3))
+    by_ranks(1, given_up, job, Asked(16, while_learning))
+    assert [path.name for path in job.checkpoints.iterdir()] == ["step-1"]
+    by_ranks(1, rl_on_rank, replace(job, resume=True), brightness)
+    exact = ("step", "loss", "reward_mean", "gradient_norm", "kl_to_start")
+    ours, theirs = ([[line[name] for name in exact] for line in steps(one)] for one in (job, alone))
+    assert ours == theirs[:3]
 
 
 def test_the_candidates_of_a_step_are_there_to_be_looked_at(alone: TrainingJob) -> None:
