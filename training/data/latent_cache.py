@@ -114,7 +114,8 @@ def _nearest_difference(data: str, encoding: LatentEncoding) -> str:
     """Return how the latents below a dataset differ from those with `encoding`: of several, the most similar ones."""
     folder = Storage.at(latents_folder(data))
     sets = [folder.subfolder(name.rstrip("/")) for name in sorted(folder.names("")) if name.endswith("/")]
-    return ", ".join(min((_differences(one, encoding) for one in sets), key=len, default=[]))
+    found = sorted((_differences(one, encoding) for one in sets), key=len)
+    return ", ".join(found[0]) if found else ""
 
 
 def _differences(made: Storage, encoding: LatentEncoding) -> list[str]:

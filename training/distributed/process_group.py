@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.rendezvous import rendezvous
 
 from nextscene.common.text import first_line
 from nextscene.training.distributed.meeting import fresh_store
@@ -56,7 +57,7 @@ class World:
 
     def gloo_group(self) -> dist.ProcessGroup:
         """Return a further group of all processes, for a thread of its own. All processes call this alike."""
-        return dist.new_group(backend="gloo", timeout=self.timeout)
+        return dist.new_group(backend="gloo", timeout=self.timeout)  # type: ignore[no-any-return]
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """Return the sum over all processes, in float64."""
@@ -115,7 +116,7 @@ def process_group(timeout: timedelta = DEFAULT_TIMEOUT) -> Iterator[World]:
         torch.cuda.set_device(device)
     if "RANK" in os.environ:
         try:
-            store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+            store, rank, size = next(rendezvous("env://", timeout=timeout))
             if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):  # torchrun's, which outlives a restart
                 store = fresh_store(store, rank, size, timeout)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
