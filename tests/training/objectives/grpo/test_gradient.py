@@ -19,7 +19,8 @@ from nextscene.training.distributed.process_group import current_world
 from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.objectives.grpo.group import CandidateScene
-from nextscene.training.objectives.grpo.grpo import Grpo, _JudgedGroup
+from nextscene.training.objectives.grpo.grpo import Grpo
+from nextscene.training.objectives.grpo.judged_group import JudgedGroup
 from nextscene.training.recipe import Recipe
 from nextscene.training.stage import build_stage
 from tests.training.objectives.grpo.toys import (
@@ -51,13 +52,9 @@ def gradients(_rank: int, _world: int, job: TrainingJob, judge: Judge) -> Gradie
         state = build_stage(job, current_world(), Quiet())
         assert state.reward
         method = Grpo(state, Throughput(state.model, state.batches, state.world))
-        judged: list[_JudgedGroup] = []
-        learn_from = method._accumulate_gradient
-        with patch.object(
-            method,
-            "_accumulate_gradient",
-            lambda one, *rest, **how: (judged.append(one), learn_from(one, *rest, **how)),
-        ):
+        judged: list[JudgedGroup] = []
+        select = method._select
+        with patch.object(method, "_select", lambda *given: judged.append(select(*given)) or judged[-1]):
             method._throughput.start_step()
             method.compute_gradient(iter(state.batches), 0)
     ours = {name: whole(value.grad) for name, value in state.trained_parameters.items()}
@@ -73,7 +70,7 @@ def whole(gradient: Tensor | None) -> Tensor:
     return (gradient.full_tensor() if isinstance(gradient, DTensor) else gradient).clone()
 
 
-def reinforce(model: Any, judged: list[_JudgedGroup], recipe: Recipe) -> None:
+def reinforce(model: Any, judged: list[JudgedGroup], recipe: Recipe) -> None:
     """∇ of -Σ advantage × log probability, over what is kept: what the clipped objective is at a ratio of 1.
 
     The step is written as the paper writes it, by the score; both branches of the guidance by themselves.

@@ -190,7 +190,7 @@ def misremembered(_rank: int, _world: int, job: TrainingJob) -> list[str]:
 def test_ratios_that_are_off_are_told(stage: Stage) -> None:
     job = stage.job("off", replace(RL, steps=1))
     notes = by_ranks(1, misremembered, job)
-    assert any("step 1: 100.0% of the ratios were clipped" in note for note in notes)
+    assert any("step 1: 100.0% of the probabilities have changed by more than" in note for note in notes)
     (step,) = steps(job)
     assert step["ratio_off"] == pytest.approx(1 - math.exp(-1), rel=1e-5) and step["clip_share"] == 1
 
