@@ -182,7 +182,9 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         encoder=encoder,
         scheduler=scheduler,
         batches=BatchPreparer(loader, encoder, recipe.objective, scheduler, recipe.seed),
-        reward=build_reward(RewardContext(job, world, training, encoder)) if recipe.is_reinforcement_learning else None,
+        reward=build_reward(RewardContext(job, world, training, encoder, model.language))
+        if recipe.is_reinforcement_learning
+        else None,
         heldout=_build_validator(recipe, heldout, encoder, scheduler, world),
         seen=_build_validator(recipe, training, encoder, scheduler, world),
         step=0,
