@@ -68,7 +68,6 @@ _FREE_TO_CHANGE = (
     "optimizer.warmup",
     "policy.batch",
     "policy.sample_batch",
-    "policy.clip_range",
     "reward.judge.prompt_version",  # stored with the answers
 )
 """Beginnings of the settings that may change when a run is resumed."""

@@ -16,7 +16,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from nextscene.common.config_loader import differences
+from nextscene.common.config_loader import differences, flat
 from nextscene.common.errors import UsageError
 from nextscene.shards.loading.loader import Loader, StateMismatch
 from nextscene.shards.loading.mixture import Mixture
@@ -260,7 +260,9 @@ def _check_fits(job: TrainingJob, before: CheckpointInfo, same_run: bool, begin:
     if before.model != job.pretrained.fingerprint:
         raise UsageError(f"{begin} was trained from other models than --qwen and --ltx name; name those")
     if same_run:
-        pairs = differences(before.determining, recipe.identity_settings())
+        decides, defaults = recipe.identity_settings(), flat(Recipe())
+        newer = {name: value for name, value in defaults.items() if name in decides and name not in before.determining}
+        pairs = differences({**newer, **before.determining}, decides)  # what is newer than the run had its default
         if pairs:
             listed = "; ".join(f"{name} is {now!r}, was {then!r}" for name, (then, now) in pairs.items())
             raise UsageError(
