@@ -28,7 +28,7 @@ _COLOURS = {"Pass": "#2e9e4f", "Fail": "#c23b3b", "missing": "#8a8a8a"}
 
 @dataclass(frozen=True)
 class CandidatePage:
-    """What `candidates/step-N/<clip_id>.png` and `.json` show of a group.
+    """The content of `candidates/step-N/<clip_id>.png` and `.json`: a group.
 
     `pictures` [H, W, RGB], `verdicts` and `advantages` have an entry for each candidate. `reward` is the name of the
     reward.

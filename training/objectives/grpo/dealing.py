@@ -12,7 +12,7 @@ Tested in tests/training/objectives/grpo/test_dealing.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class Lesson:
     """A group that was drawn, as every rank knows it. Its candidates are on the rank `owner`, where it is `place`.
 
     `draw` orders the groups of a step: by round, and within a round by lot, so that the order is the same for every
-    number of ranks. Tokens and `fps` are on the CPU. `channels` is the number of channels of the video's tokens.
+    number of ranks. `channels` is the number of channels of the video's tokens.
     """
 
     owner: int
@@ -50,7 +50,7 @@ class Lesson:
 
     @staticmethod
     def of(one: JudgedGroup, owner: int, place: int, draw: tuple[int, int], has_spread: bool) -> Lesson:
-        """Return what other ranks must know of a group of this rank."""
+        """Return what other ranks must know of a group of this rank, with tensors on the CPU."""
         scene = one.group.scene
         return Lesson(
             owner,
@@ -65,6 +65,10 @@ class Lesson:
             one.kept,
             one.steps,
         )
+
+    def to(self, device: torch.device) -> Lesson:
+        """Return the lesson with its tensors on a device."""
+        return replace(self, text_tokens=self.text_tokens.to(device), fps=self.fps.to(device))
 
 
 def choose(drawn: Sequence[Lesson], count: int, with_flat: bool) -> list[Lesson]:
@@ -92,7 +96,7 @@ class Term(NamedTuple):
 
     @property
     def candidates(self) -> tuple[int, tuple[Selected, ...], bool]:
-        """What terms have in common that differ in the step alone."""
+        """The lesson and the candidates: equal for terms that differ in the step alone."""
         return self.lesson, self.kept, self.is_filler
 
 

@@ -164,7 +164,8 @@ class Grpo:
         of_ranks: list[list[Lesson]] = [[] for _ in range(world.size)]
         dist.all_gather_object(of_ranks, own, group=self._group)
         everything = [lesson for own in of_ranks for lesson in own]
-        return choose(everything, self._recipe.data.global_batch, with_flat=self._policy.kl_coef > 0)
+        chosen = choose(everything, self._recipe.data.global_batch, with_flat=self._policy.kl_coef > 0)
+        return [lesson.to(world.device) for lesson in chosen]
 
     def _page(self, one: JudgedGroup, step: int, learnt: bool) -> CandidatePage:
         scene, kept = one.group.scene, one.kept if learnt else []
@@ -219,7 +220,7 @@ class Grpo:
         totals, turns = self._shared(len(lessons), given), self._turns(lessons)
         for number in turns:
             lesson = lessons[min(number, len(lessons) - 1)]
-            condition = self._state.model.condition(lesson.text_tokens.to(self._state.world.device))
+            condition = self._state.model.condition(lesson.text_tokens)
             self._set_gradient_sync(number == turns[-1])
             gradient = totals[number] if number < len(lessons) else torch.zeros_like(condition)
             torch.autograd.backward(condition, gradient)
@@ -274,7 +275,7 @@ class Grpo:
         means: list[Tensor] = []
         with state.reference_weights():
             texts = {number: lessons[min(number, len(lessons) - 1)].text_tokens for number in self._turns(lessons)}
-            encoded = {number: state.model.condition(tokens.to(device)) for number, tokens in texts.items()}
+            encoded = {number: state.model.condition(tokens) for number, tokens in texts.items()}
             own = {number: condition for number, condition in encoded.items() if number < len(lessons)}
             conditions = self._shared(len(lessons), own)
             for batch in dealt.batches(device):

@@ -1,4 +1,7 @@
-"""Groups with their verdicts: what a step came to, over all ranks, and what is to be learned from each group."""
+"""Groups with their verdicts: what a step came to, over all ranks, and what is to be learned from each group.
+
+Tested in tests/training/objectives/grpo/test_grpo.py.
+"""
 
 from __future__ import annotations
 
