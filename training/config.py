@@ -127,19 +127,37 @@ class PolicyConfig:
     group_size: int = setting(24, "Candidate videos of each scene.")
     best_of: int = setting(8, "Candidates to learn from: one half the highest rewards, one half the lowest.")
     batch: int = setting(1, "Candidates in one forward pass, in sampling and in learning.")
+    sample_batch: int = setting(0, "Candidates in one forward pass of sampling; 0 is as many as in policy.batch.")
     steps: int = setting(20, "Sampling steps of a candidate.")
     guidance: float = setting(3.0, "Scale of classifier-free guidance in sampling and in learning.")
     dynamics: Literal["dance", "flow", "cps"] = setting(
         "dance", "Noise that sampling adds: that of DanceGRPO, of Flow-GRPO, or coefficients-preserving sampling."
     )
     eta: float = setting(0.3, "Strength of that noise.")
+    noise: Literal["cpu", "device"] = setting(
+        "cpu", "Where that noise is drawn: on the CPU, or on the device of the model, which is faster on a GPU."
+    )
     fraction: float = setting(0.6, "Share of the noisy sampling steps to learn from.")
-    clip_range: float = setting(1e-4, "Bound of the probability ratio: 1 ± this.")
+    clip_range: float = setting(
+        1e-4,
+        "Change of a probability between sampling and learning that is reported; it bounds nothing, since the ratio of"
+        " what is learned from once is 1.",
+    )
     kl_coef: float = setting(0.0, "Weight of the KL divergence from the reference model.")
     normalize: Literal["group", "step", "none"] = setting(
         "group", "Divide advantages by the deviation of the group's rewards, of the step's rewards, or by nothing."
     )
     detach_unconditional: bool = setting(False, "Send no gradient through the unconditional half of guidance.")
+    extra_scenes: int = setting(
+        0,
+        "Scenes that a step may draw beyond data.global_batch, a multiple of that, until as many groups have unequal"
+        " rewards; 0 draws none.",
+    )
+
+    @property
+    def sampled_together(self) -> int:
+        """The number of candidates in one forward pass of sampling."""
+        return self.sample_batch or self.batch
 
 
 @dataclass(frozen=True)
@@ -153,6 +171,9 @@ class RewardConfig:
 
     kind: str = setting("causal_consistency", "Reward of the candidates.", choices=REWARDS)
     captioner: Literal["claude", "qwen"] = setting("claude", "Model that captions the videos for causal_consistency.")
+    verdicts: int = setting(
+        1, "Verdicts on each candidate in causal_consistency, each paid for; the reward is the share of Pass."
+    )
     others: int = setting(32, "Clips that retrieval compares with.")
     judge: ClaudeConfig = field(default_factory=ClaudeConfig)
 

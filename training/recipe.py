@@ -47,7 +47,9 @@ _MAY_BE_ZERO = {
     "optimizer.weight_decay",
     "optimizer.warmup",
     "optimizer.ema",
+    "policy.sample_batch",
     "policy.kl_coef",
+    "policy.extra_scenes",
     "logging.checkpoint_every",
     "logging.evaluate_every",
     "logging.evaluate_clips",
@@ -66,6 +68,7 @@ _FREE_TO_CHANGE = (
     "optimizer.max_grad_norm",
     "optimizer.warmup",
     "policy.batch",
+    "policy.sample_batch",
     "reward.judge.prompt_version",  # stored with the answers
 )
 """Beginnings of the settings that may change when a run is resumed."""
@@ -140,10 +143,17 @@ class Recipe:
             raise ValueError(
                 f"policy.best_of must be even and at most policy.group_size {policy.group_size}, not {policy.best_of}"
             )
-        if policy.group_size % policy.batch or policy.best_of % policy.batch:
+        if policy.group_size % policy.sampled_together or policy.best_of % policy.batch:
+            name = "sample_batch" if policy.sample_batch else "batch"
             raise ValueError(
-                f"policy.batch {policy.batch} must divide policy.group_size {policy.group_size} and policy.best_of"
-                f" {policy.best_of}"
+                f"policy.{name} {policy.sampled_together} must divide policy.group_size {policy.group_size}, and"
+                f" policy.batch {policy.batch} must divide policy.best_of {policy.best_of}"
+            )
+        if policy.extra_scenes % self.data.global_batch:
+            raise ValueError(
+                f"policy.extra_scenes {policy.extra_scenes} is no multiple of data.global_batch"
+                f" {self.data.global_batch}: scenes are drawn in rounds of so many, so that every number of processes"
+                " draws the same ones"
             )
         if policy.steps < 2:
             raise ValueError("policy.steps must be at least 2: the last step has no noise, and teaches nothing")

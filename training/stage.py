@@ -194,7 +194,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
     loader = _build_loader(recipe, training, world, Dealing(recipe.data.global_batch, costs))
     prompter = Prompter(pretrained.tokenizer(), recipe.model.max_tokens - recipe.model.queries)
     encoder = BatchEncoder(vae, prompter, recipe.mix, world.device)
-    context = RewardContext(job, world, training, encoder, lambda: observer.stopping)
+    context = RewardContext(job, world, training, encoder, model.language, lambda: observer.stopping)
     state = StageState(
         job,
         world,

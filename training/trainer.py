@@ -196,6 +196,7 @@ class _Trainer:
             self._logger.save_curves()
 
     def _save(self) -> None:
+        self._objective.flush()
         if self._saved == self._step:
             return
         self._check_owner()

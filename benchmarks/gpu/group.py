@@ -83,6 +83,7 @@ def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[s
     chosen.zero_grad()
     length = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # waits until the device is done
     ended = time.perf_counter()
+    method.close()
     figures: dict[str, Any] = {
         "candidates": settings.policy.group_size,
         "group_seconds": coin.asked[-1] - begun,

@@ -105,7 +105,7 @@ _OF_REWARDS = {
         _Curve("step", "missing_judgements", {"color": "C3", "linewidth": 0.8}),
     ],
     "divergence from the start": [_Curve("step", "kl_to_start", {"color": "C1", "linewidth": 1})],
-    "how far ratios are from 1, and clipped": [
+    "change of probabilities since sampling": [
         _Curve("step", "ratio_off", {"color": "C4", "linewidth": 1}),
         _Curve("step", "clip_share", {"color": "C5", "linewidth": 0.8}),
     ],

@@ -35,6 +35,10 @@ class Objective(Protocol):
         """
         ...
 
+    def flush(self) -> None:
+        """Finish what is done in the background. All ranks call this alike, before each checkpoint and at the end."""
+        ...
+
     def close(self) -> None:
         """Release the resources of the objective."""
         ...

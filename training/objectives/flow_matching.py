@@ -57,5 +57,8 @@ class FlowMatching:
         }
         return StepOutput(sum(losses) / sum(counts), metrics, keys)
 
+    def flush(self) -> None:
+        """Do nothing: nothing is done in the background."""
+
     def close(self) -> None:
         """Do nothing: the objective has no resources to release."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from nextscene.judge.prompt_version import prompt_version
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.judge.spending.prices import Price
-from nextscene.training.rewards.base import RewardVerdict
+from nextscene.training.rewards.base import RewardVerdict, known_rewards
 
 _LAST_SECONDS = 30.0
 
@@ -74,13 +74,14 @@ class JudgeThread:
         """Wait until every answer so far is stored. Raise StorageFault if one cannot be stored."""
         asyncio.run_coroutine_threadsafe(self._client.flush(), self._loop).result()
 
-    def submit(self, question: Question, scene: str) -> Future[RewardResult]:
+    def submit(self, question: Question, scene: str, verdicts: int = 1) -> Future[RewardResult]:
         """Ask whether a video continues `scene`. If the question has no caption, its frames are captioned first.
 
-        The future raises JudgeUsageError, JudgeStopped or StorageFault. After one of these no question is answered.
+        `verdicts` independent verdicts are asked for; the reward is the mean of those that are given. The future raises
+        JudgeUsageError, JudgeStopped or StorageFault. After one of these no question is answered.
         """
         placed = replace(question, priority=next(self._numbers))  # finish questions in the order of their start
-        return asyncio.run_coroutine_threadsafe(self._judged(placed, scene), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._judged(placed, scene, verdicts), self._loop)
 
     def report(self) -> CallProgress:
         """Return the progress of the calls so far."""
@@ -116,19 +117,52 @@ class JudgeThread:
         with suppress(JudgeStopped, StorageFault):  # the stored account counts the worst-case cost of unfinished calls
             await client.close()
 
-    async def _judged(self, question: Question, scene: str) -> RewardResult:
+    async def _judged(self, question: Question, scene: str, verdicts: int) -> RewardResult:
         caption: str = question.caption
         calls: Calls = ()
-        try:
-            if not caption:
+        if not caption:
+            try:
                 said = await self._judge.caption(question)
-                caption, calls = said.text, said.calls
-            opinion = await self._judge.check_consistency(replace(question, caption=caption, frames=()), scene)
+            except NoVerdict as end:
+                return _no_reward(end, "")
+            caption, calls = said.text, said.calls
+        asked = replace(question, caption=caption, frames=())
+        # A question with another `attempt` is another question: asked, paid for and stored apart. The first has the 0.
+        single = [self._verdict(replace(asked, attempt=number), scene) for number in range(verdicts)]
+        found = _combined(await asyncio.gather(*single))
+        return replace(found, calls=calls + found.calls)
+
+    async def _verdict(self, question: Question, scene: str) -> RewardResult:
+        try:
+            opinion = await self._judge.check_consistency(question, scene)
         except NoVerdict as end:
-            reason = f"{end.outcome}, {end.reason}: {end.detail}"
-            return RewardResult(None, reason, caption, "", calls + end.calls, retryable=end.reason == "judge_error")
+            return _no_reward(end, question.caption)
         reward = 1.0 if opinion.verdict == "Pass" else 0.0
-        return RewardResult(reward, opinion.reason, caption, opinion.model, calls + opinion.calls)
+        return RewardResult(reward, opinion.reason, question.caption, opinion.model, opinion.calls)
+
+
+def _no_reward(end: NoVerdict, caption: str) -> RewardResult:
+    reason = f"{end.outcome}, {end.reason}: {end.detail}"
+    return RewardResult(None, reason, caption, "", end.calls, retryable=end.reason == "judge_error")
+
+
+def _combined(verdicts: Sequence[RewardResult]) -> RewardResult:
+    """Return the result of several verdicts on the same caption: the mean of their rewards, None if none has one.
+
+    The reason names all verdicts. The cause of a missing one may go away only if all are missing and one may be had.
+    """
+    if len(verdicts) == 1:
+        return verdicts[0]
+    rewards = known_rewards(verdict.reward for verdict in verdicts)
+    words = {1.0: "Pass: ", 0.0: "Fail: ", None: ""}
+    return RewardResult(
+        sum(rewards) / len(rewards) if rewards else None,
+        " | ".join(f"{words[verdict.reward]}{verdict.reason}" for verdict in verdicts),
+        verdicts[0].caption,
+        next((verdict.model for verdict in verdicts if verdict.model), ""),
+        tuple(call for verdict in verdicts for call in verdict.calls),
+        retryable=not rewards and any(verdict.retryable for verdict in verdicts),
+    )
 
 
 def to_verdicts(judged: Iterable[RewardResult]) -> list[RewardVerdict]:

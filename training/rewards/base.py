@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import Qwen2_5_VLTextModel
 
     from nextscene.shards.loading.mixture import Mixture
     from nextscene.training.data.batches import BatchEncoder
@@ -90,13 +91,15 @@ class Reward(Protocol):
 class RewardContext:
     """Everything that a reward may be built from.
 
-    `clips` is the training split of the mix. `stopping` returns True once this rank was asked to stop.
+    `clips` is the training split of the mix, `language` the frozen language model of the trained model. `stopping`
+    returns True once this rank was asked to stop.
     """
 
     job: TrainingJob
     world: World
     clips: Mixture
     encoder: BatchEncoder
+    language: Qwen2_5_VLTextModel
     stopping: Callable[[], bool] = lambda: False
 
 

@@ -1,6 +1,7 @@
 """The paper's reward: a captioner describes the video without knowing the scene, and a judge compares the two.
 
-The prompt is template 10.1 of the supplement. Pass is 1 and Fail is 0; without an answer there is no reward.
+The prompt is template 10.1 of the supplement. Pass is 1 and Fail is 0, and of several verdicts on a candidate the mean
+counts; without an answer there is no reward.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from decimal import Decimal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
@@ -28,10 +28,10 @@ from nextscene.training.errors import StopRequested, TrainingPaused, TrainingSto
 from nextscene.training.job import TrainingJob
 from nextscene.training.rewards.asking import JudgeThread, RewardResult, to_verdicts
 from nextscene.training.rewards.base import Candidate, RewardContext, RewardVerdict
-from nextscene.training.rewards.frames import jpeg_frames
+from nextscene.training.rewards.frames import Pictures, jpeg_frames, sampled_images
 
-Captioner = Callable[[Tensor, float], str]
-"""uint8 [F, H, W, RGB] and its frames per second → a caption in one line."""
+Captioner = Callable[[Sequence[Pictures]], list[str]]
+"""Pictures of some videos → a caption of each, in one line."""
 
 _MODEL_SETTING = "reward.judge.model"
 _LOOK_EVERY_SECONDS = 0.5
@@ -54,23 +54,27 @@ class CausalConsistency:
         budget: Decimal | None,
         world: World,
         captioner: Captioner | None = None,
+        captioned_together: int = 1,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """Store answers in `files`, in calls/, and spend at most `budget` US dollars on them in all runs together.
 
-        Without a `captioner` in this process the judge writes the captions. Once `stopping` returns True on a rank, no
-        rank waits for verdicts any longer. Raise UsageError, on all ranks alike, without a price or an API key, and
-        TrainingStopped if the stored answers cannot be used.
+        Without a `captioner` in this process the judge writes the captions. With one, so many candidates are captioned
+        together, and asked about then. Once `stopping` returns True on a rank, no rank waits for verdicts any longer.
+        Raise UsageError, on all ranks alike, without a price or an API key, and TrainingStopped if the stored answers
+        cannot be used.
         """
         self._settings, self._world, self._captioner = config.judge, world, captioner
-        self._stopping = stopping
+        self._captioned_together, self._stopping = captioned_together, stopping
+        self._uncaptioned: list[tuple[str, str, Pictures]] = []  # clip, scene
         self._group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
         self._broker: _RequestBroker | None = None
         mistake, stop = "", ""
         if world.is_leader:
             try:
                 price = prices.for_model(config.judge.model, _MODEL_SETTING)
-                self._broker = _RequestBroker(JudgeThread(config.judge, price, files, budget), world.size)
+                judge = JudgeThread(config.judge, price, files, budget)
+                self._broker = _RequestBroker(judge, world.size, config.verdicts)
             except JudgeUsageError as error:
                 mistake = str(error)
             except (JudgeStopped, StorageFault) as error:
@@ -103,16 +107,36 @@ class CausalConsistency:
         if config.captioner == "qwen":
             from nextscene.training.rewards.captioner import QwenCaptioner
 
-            captioner = QwenCaptioner(job.pretrained.qwen, config.judge, world.device)
+            captioner = QwenCaptioner(job.pretrained.qwen, world.device, context.language)
         run = Storage.at(job.run)
         if run.stat(MARK):  # the training command has claimed the folder
             run = run.with_anchor(MARK)
-        files = run.subfolder(job.recipe.name)
-        return cls(config, files, job.prices, job.budget, world, captioner, context.stopping)
+        files, together = run.subfolder(job.recipe.name), job.recipe.policy.group_size
+        return cls(config, files, job.prices, job.budget, world, captioner, together, context.stopping)
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
-        """Send the candidates to the leading rank. If they cannot be judged, `verdicts` raises the reason."""
-        mine = [self._question(candidate) for candidate in candidates]
+        """Send the candidates to the leading rank. If they cannot be judged, `verdicts` raises the reason.
+
+        Candidates that are captioned in this process are sent when a group of them is complete.
+        """
+        settings = self._settings
+        if not self._captioner:
+            self._send([self._question(candidate) for candidate in candidates])
+            return
+        for one in candidates:  # only some pictures are kept, not the video
+            pictures = list(sampled_images(one.video, one.fps, settings.frames, settings.frame_height))
+            self._uncaptioned.append((one.clip_id, one.scene, pictures))
+        if len(self._uncaptioned) >= self._captioned_together:
+            self._send_captioned()
+
+    def _send_captioned(self) -> None:
+        waiting, self._uncaptioned = self._uncaptioned, []
+        if waiting and self._captioner:
+            captions = self._captioner([pictures for *_, pictures in waiting])
+            asked = zip(waiting, captions, strict=True)
+            self._send([(Question(clip_id, caption), scene) for (clip_id, scene, _), caption in asked])
+
+    def _send(self, mine: list[_SceneQuestion]) -> None:
         questions: list[list[_SceneQuestion]] = [[] for _ in range(self._world.size)]
         dist.gather_object(mine, questions if self._broker else None, group=self._group)
         if self._broker:
@@ -124,6 +148,7 @@ class CausalConsistency:
         Raise UsageError or TrainingPaused, on all ranks alike, after an error that ended the asking, and StopRequested
         if a rank is to stop before all answers are there.
         """
+        self._send_captioned()
         self._wait()
         box: list[list[RewardVerdict] | _Failure] = [[]]
         dist.scatter_object_list(box, self._broker.results() if self._broker else None, group=self._group)
@@ -148,18 +173,16 @@ class CausalConsistency:
             self._broker.judge.close()
 
     def _question(self, candidate: Candidate) -> _SceneQuestion:
-        video, fps, settings = candidate.video, candidate.fps, self._settings
-        if self._captioner:
-            return Question(candidate.clip_id, self._captioner(video, fps)), candidate.scene
-        pictures = jpeg_frames(video, fps, settings.frames, settings.frame_height)
+        settings = self._settings
+        pictures = jpeg_frames(candidate.video, candidate.fps, settings.frames, settings.frame_height)
         return Question(candidate.clip_id, "", frames=pictures), candidate.scene
 
 
 class _RequestBroker:
     """The questions of all ranks, collected on the leading rank."""
 
-    def __init__(self, judge: JudgeThread, ranks: int) -> None:
-        self.judge = judge
+    def __init__(self, judge: JudgeThread, ranks: int, verdicts: int) -> None:
+        self.judge, self._verdicts = judge, verdicts
         self._in_flight: list[list[Future[RewardResult]]] = [[] for _ in range(ranks)]
         self._failure: _Failure | None = None
 
@@ -170,7 +193,7 @@ class _RequestBroker:
         try:
             for in_flight, own in zip(self._in_flight, questions, strict=True):
                 for question, scene in own:
-                    in_flight.append(self.judge.submit(question, scene))
+                    in_flight.append(self.judge.submit(question, scene, self._verdicts))
         except (JudgeStopped, StorageFault) as error:
             self._failure = TrainingPaused(str(error))
 

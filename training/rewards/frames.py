@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from PIL import Image
 from torch import Tensor
@@ -12,6 +12,9 @@ from nextscene.common.frame_sampling import evenly_spaced
 from nextscene.judge.api.request import Frame
 
 _QUALITY = 90
+
+Pictures = Sequence[tuple[float, Image.Image]]
+"""Frames of a video, each with its time in seconds."""
 
 
 def sampled_images(video: Tensor, fps: float, most: int, height: int) -> Iterator[tuple[float, Image.Image]]:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from nextscene.shards.loading.shuffle import SampleRef
 from nextscene.training.config import PolicyConfig
 from nextscene.training.flow.sampler import integrate
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.flow.sde import transition
-from nextscene.training.objectives.grpo.rollout import rollout
+from nextscene.training.objectives.grpo.rollout import candidate_rng, rollout
 from tests.training.pretrained import scheduler
 
 pytestmark = pytest.mark.slow
@@ -141,3 +142,24 @@ def test_a_walk_is_kept_as_it_was_taken(policy: PolicyConfig) -> None:
         began, reached = rollouts.trajectory[place], rollouts.trajectory[place + 1]
         step = transition(policy, began, true_velocity(began, torch.full((2,), now)), now, then)
         assert torch.equal(step.log_prob(reached), rollouts.log_probs[place])
+
+
+@pytest.mark.parametrize("policy", NOISY, ids=names)
+def test_a_walk_is_the_same_beside_others(policy: PolicyConfig) -> None:
+    sigmas, noise = sampling_sigmas(scheduler(), 6, 300).tolist(), torch.randn(1, 4, 3)
+
+    def walked(*numbers: int) -> Tensor:
+        rngs = [candidate_rng(5, SampleRef(1, 0), number) for number in numbers]
+        return rollout(policy, true_velocity, noise, sigmas, rngs).trajectory
+
+    assert torch.equal(walked(0, 1, 2)[:, 1:], torch.cat([walked(1), walked(2)], dim=1))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_candidate_s_noise_is_its_own_too() -> None:
+    def drawn(number: int) -> Tensor:
+        rng = candidate_rng(5, SampleRef(1, 0), number, torch.device("cuda"))
+        return torch.randn(3510, 128, generator=rng, device=rng.device)
+
+    first, second = drawn(0), drawn(1)
+    assert first.is_cuda and torch.equal(first, drawn(0)) and not torch.equal(first, second)

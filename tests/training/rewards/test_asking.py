@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -14,7 +15,7 @@ import pytest
 from nextscene.common.storage import Storage
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.answer_segments import write_segments
-from nextscene.training.rewards.asking import JudgeThread, to_verdicts
+from nextscene.training.rewards.asking import JudgeThread, RewardResult, _combined, to_verdicts
 from nextscene.training.rewards.base import RewardVerdict
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
 from tests.judge.api_support import PRICE, account, dollars, interactive_cost, stored_lines
@@ -39,9 +40,9 @@ def asking(folder: Path, budget: str | None = None) -> Iterator[JudgeThread]:
         asking.close()
 
 
-def judged(folder: Path, numbers: range | list[int]) -> list[RewardVerdict]:
+def judged(folder: Path, numbers: range | list[int], verdicts: int = 1) -> list[RewardVerdict]:
     with asking(folder) as asker:
-        futures = [asker.submit(question(number), SCENE) for number in numbers]
+        futures = [asker.submit(question(number), SCENE, verdicts) for number in numbers]
         found = to_verdicts(future.result() for future in futures)
         asker.flush()
         return found
@@ -95,6 +96,49 @@ def test_a_second_run_through_a_storm_asks_nothing_that_was_answered(api: Claude
     assert arrived > len(api.paid) == 32, "there was a storm"
     assert judged(tmp_path, range(16)) == first
     assert len(api.exchanges) == arrived
+
+
+class EveryThirdPasses(AnswerRules):
+    """Of the verdicts on the same video."""
+
+    def passes(self, scene: str, caption: str) -> bool:
+        ASKED[caption] += 1
+        return ASKED[caption] % 3 == 0
+
+
+ASKED: Counter[str] = Counter()
+
+
+def test_several_verdicts_grade_a_reward_and_each_is_paid_for_and_stored_once(api: ClaudeApi, tmp_path: Path) -> None:
+    ASKED.clear()
+    api.rules = EveryThirdPasses()
+    first = judged(tmp_path, range(4), verdicts=3)
+    assert [verdict.reward for verdict in first] == [1 / 3] * 4
+    assert {verdict.reason.count("Fail: ") for verdict in first} == {2}
+    assert len(api.paid) == len({line["key"] for line in stored_lines(tmp_path)}) == 4 + 12, "each is captioned once"
+    assert sum(verdict.usd for verdict in first) == interactive_cost(api) == account(tmp_path).spent
+    arrived = len(api.exchanges)
+    assert judged(tmp_path, range(4), verdicts=3) == first
+    assert len(api.exchanges) == arrived, "a run that goes on asks none twice"
+
+
+def test_the_first_of_several_verdicts_is_the_one_that_is_asked_for_alone(api: ClaudeApi, tmp_path: Path) -> None:
+    alone = judged(tmp_path, range(3))
+    paid = len(api.paid)
+    several = judged(tmp_path, range(3), verdicts=2)
+    assert len(api.paid) == paid + 3
+    assert [verdict.reward for verdict in several] == [verdict.reward for verdict in alone]
+
+
+@pytest.mark.parametrize(
+    ("given", "reward", "retryable"),
+    [([1.0, None, 0.0, 1.0], 2 / 3, False), ([None, 0.0], 0.0, False), ([None, None], None, True)],
+)
+def test_a_verdict_that_is_missing_leaves_the_others(
+    given: list[float | None], reward: float | None, retryable: bool
+) -> None:
+    found = _combined([RewardResult(one, "a reason", "a caption", "", (), retryable=one is None) for one in given])
+    assert (found.reward, found.retryable) == (reward, retryable)
 
 
 def test_a_caption_that_is_given_needs_no_pictures(api: ClaudeApi, tmp_path: Path) -> None:

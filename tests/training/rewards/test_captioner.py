@@ -15,6 +15,7 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
+    Qwen2_5_VLTextModel,
     Qwen2VLImageProcessorPil,
 )
 
@@ -55,6 +56,11 @@ def video(seed: int, frames: int = 9) -> torch.Tensor:
     return torch.randint(256, (frames, 96, 160, 3), dtype=torch.uint8, generator=random)
 
 
+def captions(captioner: QwenCaptioner, *videos: torch.Tensor) -> list[str]:
+    """What it says of videos that are described together."""
+    return captioner([list(sampled_images(one, 16.0, SETTINGS.frames, SETTINGS.frame_height)) for one in videos])
+
+
 def shown(seed: int) -> list[Any]:
     return [image for _, image in sampled_images(video(seed), 16.0, SETTINGS.frames, SETTINGS.frame_height)]
 
@@ -80,7 +86,7 @@ def asked(qwen: Path, seed: int) -> dict[str, torch.Tensor]:
 
 
 def test_it_says_what_the_model_does_word_by_word_without_a_cache(qwen: Path) -> None:
-    captioner = QwenCaptioner(qwen, SETTINGS, CPU)
+    captioner = QwenCaptioner(qwen, CPU)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(qwen, dtype=torch.float32).eval()
     words = AutoTokenizer.from_pretrained(qwen)
     turn = asked(qwen, 1)
@@ -95,22 +101,52 @@ def test_it_says_what_the_model_does_word_by_word_without_a_cache(qwen: Path) ->
             turn["attention_mask"] = torch.ones_like(turn["input_ids"])
             turn["mm_token_type_ids"] = torch.nn.functional.pad(turn["mm_token_type_ids"], (0, 1))
     said = words.decode(turn["input_ids"][0, begin:], skip_special_tokens=True)
-    assert captioner(video(1), 16.0) == " ".join(said.split()) != ""
+    assert captions(captioner, video(1)) == [" ".join(said.split())] != [""]
 
 
 def test_pictures_decide_and_the_same_ones_say_the_same(qwen: Path) -> None:
-    captioner = QwenCaptioner(qwen, SETTINGS, CPU)
-    first, again, other = (captioner(video(seed), 16.0) for seed in (1, 1, 2))
+    captioner = QwenCaptioner(qwen, CPU)
+    first, again, other = (captions(captioner, video(seed))[0] for seed in (1, 1, 2))
     assert first == again != other
     assert "\n" not in first
 
 
+def test_videos_that_are_described_together_are_described_as_each_alone(qwen: Path) -> None:
+    """Of different lengths too, so that the turns differ in their tokens and are padded."""
+    captioner = QwenCaptioner(qwen, CPU)
+    videos = [video(1), video(2), video(3, frames=2), video(4)]
+    together = captions(captioner, *videos)
+    assert together == [captions(captioner, one)[0] for one in videos]
+    assert len(set(together)) == len(videos)
+
+
+def test_it_shares_the_weights_of_the_trained_model_and_says_the_same(qwen: Path) -> None:
+    language = Qwen2_5_VLTextModel.from_pretrained(qwen, dtype=torch.float32).eval()
+    sharing, apart = QwenCaptioner(qwen, CPU, language), QwenCaptioner(qwen, CPU)
+    own = {value.data_ptr() for value in sharing._model.parameters()} - {v.data_ptr() for v in language.parameters()}
+    whole = sum(value.numel() for value in apart._model.parameters())
+    assert sum(v.numel() for v in sharing._model.parameters() if v.data_ptr() in own) == whole - sum(
+        value.numel() for value in language.parameters()
+    )
+    assert captions(sharing, video(1), video(2)) == captions(apart, video(1), video(2))
+    with torch.no_grad():
+        language.embed_tokens.weight.zero_()
+    assert captions(sharing, video(1)) != captions(apart, video(1))
+
+
+def test_weights_in_another_precision_are_not_shared(qwen: Path) -> None:
+    language = Qwen2_5_VLTextModel.from_pretrained(qwen, dtype=torch.bfloat16).eval()
+    assert captions(QwenCaptioner(qwen, CPU, language), video(1)) == captions(QwenCaptioner(qwen, CPU), video(1))
+
+
 def test_a_model_that_cannot_see_is_told(tmp_path: Path, qwen: Path) -> None:
     with pytest.raises(UsageError, match="cannot be shown pictures"):
-        QwenCaptioner(make_originals(tmp_path).qwen, SETTINGS, CPU)
+        QwenCaptioner(make_originals(tmp_path).qwen, CPU)
     halved = shutil.copytree(qwen, tmp_path / "halved")
     weights = load_file(halved / "model.safetensors")
     blind = {name: value for name, value in weights.items() if "visual" not in name}
     save_file(blind, halved / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UsageError, match=rf"lacks {len(weights) - len(blind)} weights .*visual"):
-        QwenCaptioner(halved, SETTINGS, CPU)
+    language = Qwen2_5_VLTextModel.from_pretrained(qwen, dtype=torch.float32)
+    for shared in (None, language):
+        with pytest.raises(UsageError, match=rf"lacks {len(weights) - len(blind)} weights .*visual"):
+            QwenCaptioner(halved, CPU, shared)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
@@ -22,6 +22,7 @@ from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import StopRequested, TrainingStopped
 from nextscene.training.rewards.base import RewardVerdict
 from nextscene.training.rewards.consistency import CausalConsistency
+from nextscene.training.rewards.frames import Pictures
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
 from tests.judge.api_support import account, hurry, interactive_cost, stored_lines
 from tests.training.ranks import run
@@ -190,21 +191,26 @@ def test_a_request_to_stop_ends_the_wait_on_all_ranks_and_what_was_answered_is_s
 
 
 def told(rank: int, world: int, folder: Path) -> list[RewardVerdict]:
-    def captioner(video: Tensor, fps: float) -> str:
-        return f"A video of {len(video)} frames at {fps:g}, by rank {rank}."
+    batches = []
+
+    def captioner(videos: Sequence[Pictures]) -> list[str]:
+        batches.append(len(videos))
+        return [f"{len(video)} pictures until {video[-1][0]:g} s, of {len(videos)}, by {rank}." for video in videos]
 
     reward = CausalConsistency(
-        RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, current_world(), captioner
+        RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, current_world(), captioner, 2
     )
-    reward.ask([candidate(rank)])
+    for number in range(3):
+        reward.ask([candidate(3 * rank + number)])
     found = reward.verdicts()
     reward.close()
+    assert batches == [2, 1]
     return found
 
 
 def test_a_captioner_of_its_own_spares_the_pictures(api: ClaudeApi, tmp_path: Path) -> None:
     found = run(told, 2, tmp_path)
-    assert [verdict.caption for (verdict,) in found] == [
-        f"A video of 5 frames at 16, by rank {rank}." for rank in (0, 1)
+    assert [[verdict.caption for verdict in rank] for rank in found] == [
+        [f"3 pictures until 0.25 s, of {count}, by {rank}." for count in (2, 2, 1)] for rank in (0, 1)
     ]
-    assert len(api.exchanges) == 2 and not any("image" in str(exchange.body) for exchange in api.exchanges)
+    assert len(api.exchanges) == 4 and not any("image" in str(exchange.body) for exchange in api.exchanges)

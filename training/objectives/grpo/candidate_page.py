@@ -1,20 +1,22 @@
 """The candidates of a scene, for inspection: a picture of all of them with their verdicts, and their records.
 
-Tested in tests/training/objectives/grpo/test_grpo.py.
+Tested in tests/training/objectives/grpo/test_candidate_page.py.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
+from nextscene.common.text import first_line
 from nextscene.training.objectives.grpo.advantage import Selected
-from nextscene.training.objectives.grpo.group import CandidateGroup
 from nextscene.training.rewards.base import RewardVerdict
 
 _COLUMNS = 8
@@ -24,65 +26,114 @@ _LINE = 14
 _COLOURS = {"Pass": "#2e9e4f", "Fail": "#c23b3b", "missing": "#8a8a8a"}
 
 
-def write_page(
-    folder: Path,
-    step: int,
-    group: CandidateGroup,
-    verdicts: Sequence[RewardVerdict],
-    advantages: Sequence[float | None],
-    kept: Sequence[Selected],
-    reward: str,
-) -> None:
-    """Write `candidates/step-N/<clip_id>.png` and `.json` into the folder of the stage."""
-    place = folder / "candidates" / f"step-{step}"
-    place.mkdir(parents=True, exist_ok=True)
-    learnt = {one.number for one in kept if one.advantage}
-    scene = group.scene
-    records = [
-        {
-            "candidate": number,
-            "reward": verdict.reward,
-            "advantage": advantage,
-            "learnt_from": number in learnt,
-            "verdict": _word(verdict),
-            "reason": verdict.reason,
-            "caption": verdict.caption,
-            "model": verdict.model,
-            "usd": str(verdict.usd),
+@dataclass(frozen=True)
+class CandidatePage:
+    """The content of `candidates/step-N/<clip_id>.png` and `.json`: a group.
+
+    `pictures` [H, W, RGB], `verdicts` and `advantages` have an entry for each candidate. `reward` is the name of the
+    reward.
+    """
+
+    step: int
+    clip_id: str
+    text: str
+    pictures: list[Tensor]
+    verdicts: list[RewardVerdict]
+    advantages: list[float | None]
+    kept: list[Selected]
+    reward: str
+
+    @property
+    def learnt_from(self) -> set[int]:
+        """The numbers of the candidates to learn from."""
+        return {one.number for one in self.kept if one.advantage}
+
+    def write(self, folder: Path) -> None:
+        """Write picture and records into the folder of the stage."""
+        place = folder / "candidates" / f"step-{self.step}"
+        place.mkdir(parents=True, exist_ok=True)
+        records = [
+            {
+                "candidate": number,
+                "reward": verdict.reward,
+                "advantage": advantage,
+                "learnt_from": number in self.learnt_from,
+                "verdict": _word(verdict),
+                "reason": verdict.reason,
+                "caption": verdict.caption,
+                "model": verdict.model,
+                "usd": str(verdict.usd),
+            }
+            for number, (verdict, advantage) in enumerate(zip(self.verdicts, self.advantages, strict=True))
+        ]
+        page = {
+            "step": self.step,
+            "clip_id": self.clip_id,
+            "scene": self.text,
+            "judged_by": self.reward,
+            "candidates": records,
         }
-        for number, (verdict, advantage) in enumerate(zip(verdicts, advantages, strict=True))
-    ]
-    page = {"step": step, "clip_id": scene.clip_id, "scene": scene.text, "judged_by": reward, "candidates": records}
-    (place / f"{scene.clip_id}.json").write_text(
-        json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    _picture(group, verdicts, learnt).save(place / f"{scene.clip_id}.png")
+        (place / f"{self.clip_id}.json").write_text(
+            json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        _picture(self).save(place / f"{self.clip_id}.png")
 
 
-def _picture(group: CandidateGroup, verdicts: Sequence[RewardVerdict], learnt: set[int]) -> Image.Image:
+class PageWriter:
+    """A thread that writes pages into the folder of the stage while training continues."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._thread = ThreadPoolExecutor(1, "candidate-pages")
+        self._pending: list[Future[None]] = []
+        self._failure = ""
+
+    def submit(self, pages: Iterable[CandidatePage]) -> None:
+        """Write the pages of a step, after those of the step before: only one step's pictures are held at a time."""
+        self._wait()
+        self._pending = [self._thread.submit(page.write, self._folder) for page in pages]
+
+    def finish(self) -> str:
+        """Wait until all pages are written. Return the first reason that one could not be, or ""."""
+        self._wait()
+        return self._failure
+
+    def close(self) -> None:
+        """Wait until all pages are written, and end the thread."""
+        self._thread.shutdown()
+
+    def _wait(self) -> None:
+        for written in self._pending:
+            error = written.exception()
+            self._failure = self._failure or (first_line(error) if error else "")
+        self._pending = []
+
+
+def _picture(page: CandidatePage) -> Image.Image:
     """Return a picture of the middle frames, highest reward first, each framed in the color of its verdict.
 
     A star marks the candidates that were learned from.
     """
+    verdicts, learnt = page.verdicts, page.learnt_from
     order = sorted(range(len(verdicts)), key=lambda number: -_worth(verdicts[number]))
-    height, width, _ = group.pictures[0].shape
+    height, width, _ = page.pictures[0].shape
     high = round(_WIDTH * height / width)
     cell = (_WIDTH + 2 * _EDGE, high + 2 * _EDGE + _LINE)
     columns = min(_COLUMNS, len(order))
-    page = Image.new("RGB", (columns * cell[0], math.ceil(len(order) / columns) * cell[1]), "white")
-    draw = ImageDraw.Draw(page)
+    image = Image.new("RGB", (columns * cell[0], math.ceil(len(order) / columns) * cell[1]), "white")
+    draw = ImageDraw.Draw(image)
     for place, number in enumerate(order):
         left, top = place % columns * cell[0], place // columns * cell[1]
         word = _word(verdicts[number])
         draw.rectangle((left, top, left + cell[0] - 1, top + high + 2 * _EDGE - 1), fill=_COLOURS[word])
-        page.paste(_small(group.pictures[number], high), (left + _EDGE, top + _EDGE))
+        image.paste(_small(page.pictures[number], high), (left + _EDGE, top + _EDGE))
         draw.text(
             (left + _EDGE, top + high + 2 * _EDGE), f"{number} {word}{' *' if number in learnt else ''}", fill="black"
         )
-    return page
+    return image
 
 
-def _small(picture: torch.Tensor, high: int) -> Image.Image:
+def _small(picture: Tensor, high: int) -> Image.Image:
     return Image.fromarray(picture.numpy()).resize((_WIDTH, high))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -55,20 +56,32 @@ class CandidateScene:
         )
 
 
+class VideoForm(Protocol):
+    """The latent grid of a video, and its frame rate [1]."""
+
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def fps(self) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class CandidateGroup:
     """A scene and its candidates.
 
-    Each of `rollouts` has `policy.batch` candidates. `pictures` [H, W, RGB] are the middle frames of the videos.
+    `condition` [2, queries, channels] is the condition of the scene, unconditional half first. Each of `rollouts` has
+    `policy.sampled_together` candidates. `pictures` [H, W, RGB] are the middle frames of the videos.
     """
 
     scene: CandidateScene
     sigmas: list[float]
+    condition: Tensor
     rollouts: list[Rollout]
     pictures: list[Tensor]
 
 
-def policy_velocity(model: UnifiedModel, policy: PolicyConfig, condition: Tensor, scene: CandidateScene) -> Velocity:
+def policy_velocity(model: UnifiedModel, policy: PolicyConfig, condition: Tensor, scene: VideoForm) -> Velocity:
     """Return the guided velocity for any number of candidates.
 
     `condition` [2, queries, channels] is the condition of the scene, unconditional half first.
@@ -96,25 +109,22 @@ def policy_velocity(model: UnifiedModel, policy: PolicyConfig, condition: Tensor
 
 @torch.no_grad()
 def generate_candidates(
-    model: UnifiedModel, policy: PolicyConfig, scene: CandidateScene, sigmas: list[float], seed: int
+    model: UnifiedModel, policy: PolicyConfig, scene: CandidateScene, condition: Tensor, sigmas: list[float], seed: int
 ) -> Iterator[tuple[int, Rollout]]:
-    """Sample the candidates of a group, `policy.batch` at once. Yield each rollout with the number of its first one."""
-    velocity = policy_velocity(model, policy, model.condition(scene.text_tokens), scene)
-    for first in range(0, policy.group_size, policy.batch):
-        rngs = [candidate_rng(seed, scene.ref, first + place) for place in range(policy.batch)]
+    """Sample the candidates of a group, some at once. Yield each rollout with the number of its first candidate."""
+    velocity = policy_velocity(model, policy, condition, scene)
+    device = scene.noise.device if policy.noise == "device" else torch.device("cpu")
+    for first in range(0, policy.group_size, policy.sampled_together):
+        rngs = [candidate_rng(seed, scene.ref, first + place, device) for place in range(policy.sampled_together)]
         yield first, rollout(policy, velocity, scene.noise, sigmas, rngs)
 
 
 def to_candidates(scene: CandidateScene, one: Rollout, first: int, step: int, encoder: BatchEncoder) -> list[Candidate]:
     """Decode the videos of a rollout, and return them as candidates that are numbered from `first`."""
-    scale = LatentScale.of(encoder.vae)
+    scale, clean, fps = LatentScale.of(encoder.vae), scene.clean[0].cpu(), scene.fps.item()
     found = []
     for place, tokens in enumerate(one.final):
         latents = scale.denormalize(unpack(tokens[None].to(encoder.device), scene.grid))
         video = decode(encoder.vae, latents)[0].cpu()
-        found.append(
-            Candidate(
-                scene.clip_id, scene.text, step, first + place, tokens, scene.clean[0].cpu(), video, scene.fps.item()
-            )
-        )
+        found.append(Candidate(scene.clip_id, scene.text, step, first + place, tokens, clean, video, fps))
     return found

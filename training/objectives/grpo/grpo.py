@@ -1,39 +1,37 @@
 """Group-relative policy optimization (GRPO) on the flow: make the better candidates of a scene more likely.
 
 All candidates of a step are sampled and judged before the update, and each is used once. So the policy that learns is
-still the one that sampled, and the ratio of their probabilities is 1 up to rounding. Its largest difference from 1 is
-logged.
+the one that sampled, and the ratio of their probabilities is 1 by definition: exp(logp − logp.detach()), whose gradient
+is that of the log-probability. How much the log-probability differs from that in sampling, by rounding if the kernels
+or the batch size are others, is logged.
+
+A step goes like this: draw scenes and sample a group of candidates for each; get the verdicts; draw further scenes as
+long as too few groups have unequal rewards (`policy.extra_scenes`); deal the kept candidates to all ranks; learn.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import replace
+from itertools import islice
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from nextscene.training.data.batches import TrainingBatch, one_step
 from nextscene.training.distributed.parallelize import sharded_modules
-from nextscene.training.errors import TrainingPaused
-from nextscene.training.flow.sampler import Velocity
+from nextscene.training.errors import TrainingPaused, TrainingStopped
 from nextscene.training.flow.schedule import sampling_sigmas
-from nextscene.training.flow.sde import transition
+from nextscene.training.flow.sde import Transition, transition
 from nextscene.training.machine_faults import memory_for
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.model.grid import Grid
 from nextscene.training.objectives.base import StepOutput
-from nextscene.training.objectives.grpo.advantage import (
-    Selected,
-    advantages,
-    select_best_and_worst,
-    select_timesteps,
-    standard_deviation,
-)
-from nextscene.training.objectives.grpo.candidate_page import write_page
+from nextscene.training.objectives.grpo.advantage import advantages, select_best_and_worst, select_timesteps
+from nextscene.training.objectives.grpo.candidate_page import CandidatePage, PageWriter
+from nextscene.training.objectives.grpo.dealing import DealtTerms, Lesson, TermBatch, choose, deal
 from nextscene.training.objectives.grpo.group import (
     CandidateGroup,
     CandidateScene,
@@ -41,41 +39,17 @@ from nextscene.training.objectives.grpo.group import (
     policy_velocity,
     to_candidates,
 )
-from nextscene.training.objectives.grpo.rollout import Rollout, candidate_rng, expand_sigma
-from nextscene.training.rewards.base import RewardVerdict, known_rewards
+from nextscene.training.objectives.grpo.judged_group import JudgedGroup, RewardTotals, has_spread
+from nextscene.training.objectives.grpo.rollout import candidate_rng, expand_sigma
+from nextscene.training.objectives.grpo.step_statistics import StepStatistics
+from nextscene.training.rewards.base import RewardVerdict
 from nextscene.training.stage import StageState
 
 _NOT_JUDGED = "none of its videos can ever be judged"
-_CLIPPED = "{:.1%} of the ratios were clipped, though all should be 1; at worst one is off by {:.1e}"
-
-
-@dataclass(frozen=True)
-class _JudgedGroup:
-    """A group with its verdicts and advantages, and the candidates and timesteps to learn from."""
-
-    group: CandidateGroup
-    verdicts: list[RewardVerdict]
-    advantages: list[float | None]
-    kept: list[Selected]
-    steps: list[int]
-
-    @property
-    def rewards(self) -> list[float]:
-        return known_rewards(verdict.reward for verdict in self.verdicts)
-
-    def batches(self, size: int) -> list[list[Selected]]:
-        return [self.kept[begin : begin + size] for begin in range(0, len(self.kept), size)]
-
-
-@dataclass
-class _StepStatistics:
-    """Statistics of the ratios and KL divergences of a step, on this rank."""
-
-    loss: float = 0.0
-    terms: int = 0
-    clipped: int = 0
-    max_ratio_error: float = 0.0
-    divergences: list[float] = field(default_factory=list)
+_CHANGED = (
+    "{:.1%} of the probabilities have changed by more than policy.clip_range since sampling, at worst to {:.1e} from"
+    " their ratio of 1; are the kernels or the batches of sampling others than those of learning?"
+)
 
 
 class Grpo:
@@ -86,6 +60,8 @@ class Grpo:
         self._state, self._throughput, self._reward = state, throughput, state.reward
         self._recipe = state.job.recipe
         self._policy = self._recipe.policy
+        self._pages = PageWriter(state.job.folder)
+        self._group = dist.new_group(backend="gloo")  # for tensors on the CPU, which the default group may not accept
 
     def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
         """Accumulate the gradient of a step.
@@ -93,46 +69,70 @@ class Grpo:
         Raise TrainingPaused if no candidate was judged but asking again may help. Raise StopRequested if the run was
         asked to stop, at the latest after the next batch of candidates. Raise also the errors of the reward.
         """
-        state, world = self._state, self._state.world
-        groups = []
-        for batch in one_step(batches):
-            with self._memory_for(batch.grid):
-                groups.append(self._generate_group(batch, step))
-        judged, metrics = self._score_groups(groups, step)
-        keys = [group.scene.clip_id for group in groups]
-        for one in judged:
-            write_page(state.job.folder, step + 1, one.group, one.verdicts, one.advantages, one.kept, self._reward.name)
-        teaches = metrics["groups_without_spread"] < 1
-        for one in judged:
-            scene, learnt = one.group.scene, len(one.steps) if teaches else 0
-            self._throughput.count_group(scene.grid, scene.text_tokens, self._policy, learnt)
+        drawn, totals = self._draw_groups(batches, step)
+        lessons = self._lessons(drawn)
+        learnt = {lesson.place for lesson in lessons if lesson.owner == self._state.world.rank}
+        teaches = any(lesson.has_spread for lesson in lessons)
+        for place, one in enumerate(drawn):
+            scene, steps = one.group.scene, len(one.steps) if teaches and place in learnt else 0
+            self._throughput.count_group(scene.grid, scene.text_tokens, self._policy, steps)
+        self._pages.submit(self._page(one, step, place in learnt) for place, one in enumerate(drawn))
+        keys, metrics = [one.group.scene.clip_id for one in drawn], dict(totals.metrics)
+        if self._policy.extra_scenes:
+            metrics["extra_scenes"] = totals.scenes - self._recipe.data.global_batch
         if not teaches:
-            why = "all candidates of each scene got the same reward" if "reward_mean" in metrics else _NOT_JUDGED
+            why = "all candidates of each scene got the same reward" if totals.rewards else _NOT_JUDGED
             return StepOutput(0.0, metrics, keys, has_gradient=False, note=f"{why}; nothing was learnt")
-        means = self._reference_means(judged)
-        statistics = _StepStatistics()
-        for place, one in enumerate(judged):
-            with self._memory_for(one.group.scene.grid):
-                self._accumulate_gradient(one, means[place], statistics, last=place == len(judged) - 1)
-        loss, terms, clipped, divergence, measured = world.all_reduce_sum(
-            torch.tensor(
-                [
-                    statistics.loss,
-                    statistics.terms,
-                    statistics.clipped,
-                    sum(statistics.divergences),
-                    len(statistics.divergences),
-                ],
-                dtype=torch.float64,
-            )
-        ).tolist()
-        off, clip_share = world.all_reduce_max(statistics.max_ratio_error), clipped / terms
-        metrics |= {"ratio_off": off, "clip_share": clip_share, "kl_to_start": divergence / measured}
-        return StepOutput(loss, metrics, keys, note=_CLIPPED.format(clip_share, off) if clipped else "")
+        statistics = self._learn(lessons, drawn)
+        loss, changed = statistics.reduce(self._state.world)
+        note = _CHANGED.format(changed["clip_share"], changed["ratio_off"]) if changed["clip_share"] else ""
+        return StepOutput(loss, {**metrics, **changed}, keys, note=note)
+
+    def flush(self) -> None:
+        """Wait until the candidates' pages are written. Raise TrainingStopped if a rank could not write one."""
+        failure = self._pages.finish()
+        if self._state.world.any_rank(bool(failure)):
+            folder = self._state.job.folder / "candidates"
+            raise TrainingStopped(f"a page could not be written in {folder}: {failure or 'by another rank'}")
 
     def close(self) -> None:
-        """Close the reward."""
+        """Close the reward, and write the remaining pages."""
         self._reward.close()
+        self._pages.close()
+
+    # ---- drawing ----------------------------------------------------------------------------------------------------
+
+    def _draw_groups(self, batches: Iterator[TrainingBatch], step: int) -> tuple[list[JudgedGroup], RewardTotals]:
+        """Draw a global batch of scenes, and others as the policy says. Return this rank's groups, and all totals.
+
+        A round draws a global batch, whatever the number of ranks is, so that all numbers draw the same scenes.
+        """
+        policy, wanted, world = self._policy, self._recipe.data.global_batch, self._state.world
+        groups: list[CandidateGroup] = []
+        verdicts: list[list[RewardVerdict]] = []
+        while True:
+            for batch in one_step(batches):
+                with self._memory_for(batch.grid):
+                    groups.append(self._generate_group(batch, step))
+            found = iter(self._reward.verdicts())
+            while len(verdicts) < len(groups):
+                verdicts.append(list(islice(found, policy.group_size)))
+                if not (policy.kl_coef or has_spread(verdicts[-1])):  # nothing is learned from it
+                    groups[len(verdicts) - 1] = replace(groups[len(verdicts) - 1], rollouts=[])
+            totals = RewardTotals.of(verdicts, world)
+            if totals.retryable and not totals.rewards:
+                raise TrainingPaused(self._unjudged(totals, step, [one for own in verdicts for one in own]))
+            if totals.scenes - totals.flat >= wanted or totals.scenes - wanted >= policy.extra_scenes:
+                break
+        judged = [self._select(*one, totals.deviation) for one in zip(groups, verdicts, strict=True)]
+        return judged, totals
+
+    @staticmethod
+    def _unjudged(totals: RewardTotals, step: int, verdicts: Sequence[RewardVerdict]) -> str:
+        return (
+            f"step {step + 1}: none of its {int(totals.candidates)} videos was judged, so nothing can be learnt; one of"
+            f" the reasons: {next((one.reason for one in verdicts if one.retryable), verdicts[-1].reason)}"
+        )
 
     def _memory_for(self, grid: Grid) -> AbstractContextManager[None]:
         frames, height, width = self._state.model.ratios.clip(grid)
@@ -141,11 +141,13 @@ class Grpo:
 
     def _generate_group(self, batch: TrainingBatch, step: int) -> CandidateGroup:
         """Sample a group of candidates. The reward is asked about each as soon as it is decoded."""
-        state, encoder = self._state, self._state.encoder
+        state, encoder, policy = self._state, self._state.encoder, self._policy
         scene = CandidateScene.of(batch, encoder)
-        sigmas = sampling_sigmas(state.scheduler, self._policy.steps, scene.grid.tokens).tolist()
+        sigmas = sampling_sigmas(state.scheduler, policy.steps, scene.grid.tokens).tolist()
+        with torch.no_grad():
+            condition = state.model.condition(scene.text_tokens)
         rollouts, pictures = [], []
-        for first, some in generate_candidates(state.model, self._policy, scene, sigmas, self._recipe.seed):
+        for first, some in generate_candidates(state.model, policy, scene, condition, sigmas, self._recipe.seed):
             videos = to_candidates(scene, some, first, step + 1, encoder)
             self._reward.ask(videos)
             state.check_stop()
@@ -153,150 +155,152 @@ class Grpo:
             pictures += [
                 one.video[len(one.video) // 2].clone() for one in videos
             ]  # a copy, so that the video can be freed
-        return CandidateGroup(scene, sigmas, rollouts, pictures)
+        return CandidateGroup(scene, sigmas, condition, rollouts, pictures)
 
-    def _score_groups(self, groups: Sequence[CandidateGroup], step: int) -> tuple[list[_JudgedGroup], dict[str, float]]:
-        policy, world = self._policy, self._state.world
-        verdicts = self._reward.verdicts()
-        size = policy.group_size
-        of_group = [verdicts[size * place : size * (place + 1)] for place in range(len(groups))]
-        rewards = [known_rewards(verdict.reward for verdict in own) for own in of_group]
-        given = [reward for own in rewards for reward in own]
-        spreads = [standard_deviation(own) for own in rewards]
-        paid = sum((verdict.usd for verdict in verdicts), Decimal(0))
-        sums = [
-            len(given),
-            sum(given),
-            sum(reward * reward for reward in given),
-            len(groups),
-            sum(spreads),
-            sum(spread == 0 for spread in spreads),
-            len(verdicts),
-            float(paid),
-            sum(one.retryable for one in verdicts),
-        ]
-        count, total, squares, scenes, spread, flat, asked, usd, again = world.all_reduce_sum(
-            torch.tensor(sums, dtype=torch.float64)
-        ).tolist()
-        if again and not count:
-            raise TrainingPaused(
-                f"step {step + 1}: none of its {int(asked)} videos was judged, so nothing can be learnt; one of the"
-                f" reasons: {next((one.reason for one in verdicts if one.retryable), verdicts[-1].reason)}"
-            )
-        mean = total / max(1, count)
-        all_spread = math.sqrt(max(0.0, squares - count * mean**2) / (count - 1)) if count > 1 else 0.0
-        judged = [self._select(group, own, all_spread) for group, own in zip(groups, of_group, strict=True)]
-        return judged, {
-            **({"reward_mean": mean} if count else {}),
-            "reward_deviation": spread / scenes,
-            "groups_without_spread": flat / scenes,
-            "missing_judgements": 1 - count / asked,
-            "usd": usd,
-        }
-
-    def _select(self, group: CandidateGroup, verdicts: list[RewardVerdict], step_deviation: float) -> _JudgedGroup:
+    def _select(self, group: CandidateGroup, verdicts: list[RewardVerdict], step_deviation: float) -> JudgedGroup:
         policy = self._policy
         better = advantages([verdict.reward for verdict in verdicts], policy.normalize, step_deviation)
         rng = candidate_rng(self._recipe.seed, group.scene.ref, -1)
         kept = select_best_and_worst(better, policy.best_of, rng)
-        noisy = len(group.rollouts[0].log_probs)
-        return _JudgedGroup(group, verdicts, better, kept, select_timesteps(noisy, policy.fraction, rng))
+        noisy = policy.steps - 1  # the last step has no noise
+        return JudgedGroup(group, verdicts, better, kept, select_timesteps(noisy, policy.fraction, rng))
 
-    def _accumulate_gradient(
-        self, one: _JudgedGroup, means: dict[tuple[int, int], Tensor], statistics: _StepStatistics, last: bool
-    ) -> None:
-        """Add the gradient of one group. That of the condition is summed first, so that it passes through Qwen once."""
-        model, scene = self._state.model, one.group.scene
-        condition = model.condition(scene.text_tokens)
-        given = condition.detach().requires_grad_(condition.requires_grad)
-        velocity = policy_velocity(model, self._policy, given, scene)
-        batches = one.batches(self._policy.batch)
-        for place, kept in enumerate(batches):
-            self._state.check_stop()
-            for turn, step in enumerate(one.steps):
-                ends = place == len(batches) - 1 and turn == len(one.steps) - 1
-                self._set_gradient_sync(last and ends)
-                reference_mean = means.get((place, step))
-                loss = self._policy_loss(one, kept, step, velocity, reference_mean, statistics)
-                torch.autograd.backward(loss * self._share(one))
-        if condition.requires_grad:
-            torch.autograd.backward(condition, given.grad)
+    def _lessons(self, drawn: Sequence[JudgedGroup]) -> list[Lesson]:
+        """Return the groups of all ranks to learn from, the same list on every rank."""
+        world = self._state.world
+        of_a_round = self._recipe.data.global_batch // world.size
+        own = []
+        for place, one in enumerate(drawn):
+            lot = candidate_rng(self._recipe.seed, one.group.scene.ref, -1).initial_seed()
+            own.append(Lesson.of(one, world.rank, place, (place // of_a_round, lot), has_spread(one.verdicts)))
+        of_ranks: list[list[Lesson]] = [[] for _ in range(world.size)]
+        dist.all_gather_object(of_ranks, own, group=self._group)
+        everything = [lesson for own in of_ranks for lesson in own]
+        chosen = choose(everything, self._recipe.data.global_batch, with_flat=self._policy.kl_coef > 0)
+        return [lesson.to(world.device) for lesson in chosen]
 
-    def _share(self, one: _JudgedGroup) -> float:
+    def _page(self, one: JudgedGroup, step: int, learnt: bool) -> CandidatePage:
+        scene, kept = one.group.scene, one.kept if learnt else []
+        pictures, name = one.group.pictures, self._reward.name
+        return CandidatePage(step + 1, scene.clip_id, scene.text, pictures, one.verdicts, one.advantages, kept, name)
+
+    # ---- learning ---------------------------------------------------------------------------------------------------
+
+    def _learn(self, lessons: Sequence[Lesson], own: Sequence[JudgedGroup]) -> StepStatistics:
+        """Accumulate the gradient of the terms that this rank is dealt.
+
+        That of the conditions is summed over all ranks first, so that it passes through Qwen once for each lesson. The
+        CPU waits for the device only between the candidates, not between their steps.
+        """
+        state, policy, world = self._state, self._policy, self._state.world
+        dealt = DealtTerms(lessons, deal(lessons, policy.batch, world.size), own, world.rank, self._group)
+        means = self._reference_means(lessons, dealt)
+        mine = {number: own[one.place].group.condition for number, one in enumerate(lessons) if one.owner == world.rank}
+        trained = any(parameter.requires_grad for parameter in state.model.bridge.parameters())
+        conditions = [one.requires_grad_(trained) for one in self._shared(len(lessons), mine)]
+        statistics, done = StepStatistics(policy.clip_range, world.device), 0
+        for batch in dealt.batches(world.device):
+            for place in range(len(batch.terms)):
+                lesson = lessons[batch.terms[place].lesson]
+                if done % len(lesson.steps) == 0:  # as often as there are candidates, and on all ranks at once
+                    state.check_stop()
+                mean = means[done] if done < len(means) else None
+                done += 1
+                self._set_gradient_sync(done == len(dealt.terms))
+                with self._memory_for(lesson.grid):
+                    loss = self._policy_loss(lesson, batch, place, conditions, mean, statistics)
+                    torch.autograd.backward(loss * self._share(lesson))
+        if trained:
+            self._pass_to_bridge(lessons, [one.grad for one in conditions])
+        return statistics
+
+    def _shared(self, count: int, mine: Mapping[int, Tensor]) -> list[Tensor]:
+        """Return `count` tensors of the size of a condition, each the sum of what the ranks have of it."""
+        bridge, transformer = self._state.model.bridge.config, self._state.model.transformer.config
+        shape = (count, 2, bridge.num_queries, transformer.caption_channels)
+        together = torch.zeros(shape, device=self._state.world.device)
+        for number, tensor in mine.items():
+            together[number] = tensor
+        dist.all_reduce(together)
+        return list(together.unbind())
+
+    def _turns(self, lessons: Sequence[Lesson]) -> range:
+        """Return the numbers of the lessons whose texts this rank encodes: as many on all ranks, some past the end."""
+        world = self._state.world
+        return range(world.rank, -(-len(lessons) // world.size) * world.size, world.size)
+
+    def _pass_to_bridge(self, lessons: Sequence[Lesson], gradients: Sequence[Tensor | None]) -> None:
+        """Add the gradient of the bridge, from those of the conditions: of each lesson on one rank."""
+        given = {number: gradient for number, gradient in enumerate(gradients) if gradient is not None}
+        totals, turns = self._shared(len(lessons), given), self._turns(lessons)
+        for number in turns:
+            lesson = lessons[min(number, len(lessons) - 1)]
+            condition = self._state.model.condition(lesson.text_tokens)
+            self._set_gradient_sync(number == turns[-1])
+            gradient = totals[number] if number < len(lessons) else torch.zeros_like(condition)
+            torch.autograd.backward(condition, gradient)
+
+    def _share(self, lesson: Lesson) -> float:
         """Return the weight of one candidate's step in the mean over the global batch.
 
         It includes the factor `world.size`, because FSDP averages the gradients over the ranks.
         """
-        terms = self._policy.best_of * len(one.steps) * self._recipe.data.global_batch
+        terms = self._policy.best_of * len(lesson.steps) * self._recipe.data.global_batch
         return self._state.world.size / terms
 
     def _policy_loss(
         self,
-        one: _JudgedGroup,
-        kept: Sequence[Selected],
-        step: int,
-        velocity: Velocity,
+        lesson: Lesson,
+        batch: TermBatch,
+        place: int,
+        conditions: Sequence[Tensor],
         reference_mean: Tensor | None,
-        statistics: _StepStatistics,
+        statistics: StepStatistics,
     ) -> Tensor:
-        """Return the clipped objective of one timestep, with its KL penalty, summed over a batch of candidates."""
-        policy, device = self._policy, self._state.world.device
-        tokens, reached, before = _transitions(one.group.rollouts, kept, step, device)
-        now, then = one.group.sigmas[step], one.group.sigmas[step + 1]
-        move = transition(policy, tokens, velocity(tokens, expand_sigma(now, tokens)), now, then)
-        ratio = torch.exp(move.log_prob(reached) - before)
-        advantage = torch.tensor([candidate.advantage for candidate in kept], device=device)
-        bounded = ratio.clamp(1 - policy.clip_range, 1 + policy.clip_range)
-        loss = torch.maximum(-advantage * ratio, -advantage * bounded).sum()
-        statistics.loss += loss.item() * self._share(one) / self._state.world.size
-        away = (ratio.detach() - 1).abs()
-        statistics.terms += len(kept)
-        statistics.clipped += int((away > policy.clip_range).sum())
-        statistics.max_ratio_error = max(statistics.max_ratio_error, away.max().item())
+        """Return the objective of one term, with its KL penalty, summed over a batch of candidates."""
+        move = self._transition(lesson, batch, place, conditions)
+        log_prob = move.log_prob(batch.tokens[place, 1])
+        ratio = torch.exp(log_prob - log_prob.detach())
+        loss = -(batch.advantage * ratio).sum()
+        if batch.terms[place].is_filler:
+            reference_mean = None
+        else:
+            share = self._share(lesson) / self._state.world.size
+            statistics.add(loss.detach() * share, log_prob.detach() - batch.log_probs[place])
         if reference_mean is not None:
-            divergence = move.kl_divergence(reference_mean.to(device))
-            statistics.divergences += divergence.tolist()
-            weight = torch.tensor([candidate.weight for candidate in kept], device=device)
-            loss = loss + policy.kl_coef * (weight * divergence).sum()
+            divergence = move.kl_divergence(reference_mean)
+            statistics.add_divergence(divergence.detach())
+            loss = loss + self._policy.kl_coef * (batch.weight * divergence).sum()
         return loss
 
-    @torch.no_grad()
-    def _reference_means(self, judged: Sequence[_JudgedGroup]) -> list[dict[tuple[int, int], Tensor]]:
-        """Return the means of the reference model's steps for each group, by batch and timestep.
+    def _transition(self, lesson: Lesson, batch: TermBatch, place: int, conditions: Sequence[Tensor]) -> Transition:
+        """Return the step of the present weights from the tokens before a term."""
+        term, tokens = batch.terms[place], batch.tokens[place, 0]
+        now, then = lesson.sigmas[term.step], lesson.sigmas[term.step + 1]
+        velocity = policy_velocity(self._state.model, self._policy, conditions[term.lesson], lesson)
+        return transition(self._policy, tokens, velocity(tokens, expand_sigma(now, tokens)), now, then)
 
-        Without a KL penalty only one timestep of one batch is computed for each group, to log the divergence.
+    @torch.no_grad()
+    def _reference_means(self, lessons: Sequence[Lesson], dealt: DealtTerms) -> list[Tensor]:
+        """Return the means of the reference model's steps for the terms of this rank, in order.
+
+        Without a KL penalty only the first term is computed, to log the divergence.
         """
-        state, policy = self._state, self._policy
-        found: list[dict[tuple[int, int], Tensor]] = []
+        state, device = self._state, self._state.world.device
+        means: list[Tensor] = []
         with state.reference_weights():
-            for one in judged:
-                scene = one.group.scene
-                velocity = policy_velocity(state.model, policy, state.model.condition(scene.text_tokens), scene)
-                wanted = [(place, step) for place in range(len(one.batches(policy.batch))) for step in one.steps]
-                means = {}
-                for place, step in wanted if policy.kl_coef else wanted[:1]:
-                    kept = one.batches(policy.batch)[place]
-                    tokens, _, _ = _transitions(one.group.rollouts, kept, step, state.world.device)
-                    now, then = one.group.sigmas[step], one.group.sigmas[step + 1]
-                    means[place, step] = transition(
-                        policy, tokens, velocity(tokens, expand_sigma(now, tokens)), now, then
-                    ).mean.cpu()
-                found.append(means)
-        return found
+            texts = {number: lessons[min(number, len(lessons) - 1)].text_tokens for number in self._turns(lessons)}
+            encoded = {number: state.model.condition(tokens) for number, tokens in texts.items()}
+            own = {number: condition for number, condition in encoded.items() if number < len(lessons)}
+            conditions = self._shared(len(lessons), own)
+            for batch in dealt.batches(device):
+                for place in range(len(batch.terms)):
+                    lesson = lessons[batch.terms[place].lesson]
+                    means.append(self._transition(lesson, batch, place, conditions).mean)
+                    if not self._policy.kl_coef:
+                        return means
+        return means
 
     def _set_gradient_sync(self, enabled: bool) -> None:
         for part in sharded_modules(self._state.model):
             part.set_requires_gradient_sync(enabled)
-
-
-def _transitions(
-    rollouts: Sequence[Rollout], kept: Sequence[Selected], step: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a timestep of some candidates: tokens before and after it [B, S, C], and its log-probability [B]."""
-    size = rollouts[0].final.shape[0]
-    own = [(rollouts[one.number // size], one.number % size) for one in kept]
-    began, reached, probable = zip(
-        *((one.trajectory[step, row], one.trajectory[step + 1, row], one.log_probs[step, row]) for one, row in own),
-        strict=True,
-    )
-    return torch.stack(began).to(device), torch.stack(reached).to(device), torch.stack(probable).to(device)

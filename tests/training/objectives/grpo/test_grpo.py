@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
@@ -16,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from nextscene.training.checkpoint_info import latest
+from nextscene.common.errors import UsageError
+from nextscene.training.checkpoint_info import CheckpointInfo, latest
 from nextscene.training.config import PolicyConfig
 from nextscene.training.distributed.process_group import current_world
-from nextscene.training.errors import TrainingPaused
+from nextscene.training.errors import TrainingPaused, TrainingStopped
 from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.objectives.grpo.group import generate_candidates
@@ -27,6 +29,7 @@ from nextscene.training.objectives.grpo.grpo import Grpo
 from nextscene.training.objectives.grpo.rollout import Rollout
 from nextscene.training.recipe import Recipe
 from nextscene.training.rewards.base import Candidate, RewardVerdict
+from nextscene.training.stage import _check_fits
 from nextscene.training.trainer import train
 from tests.training.objectives.grpo.toys import (
     RL,
@@ -35,6 +38,7 @@ from tests.training.objectives.grpo.toys import (
     brightness,
     judged_by,
     nobody_knows,
+    odd_clips_have_spread,
     odd_passes,
     policy,
     rl_on_rank,
@@ -151,6 +155,15 @@ def test_a_step_that_is_given_up_leaves_a_checkpoint_of_the_step_before_and_is_t
     assert ours == theirs[:3]
 
 
+def test_a_run_of_an_earlier_version_goes_on_with_the_noise_that_it_began_with_or_is_told(stage: Stage) -> None:
+    job, newer = stage.job("earlier"), ("policy.noise", "policy.extra_scenes", "reward.verdicts")
+    recorded = {name: value for name, value in RL.identity_settings().items() if name not in newer}
+    before = CheckpointInfo("rl", "rl", 2, 4, 1, job.pretrained.fingerprint, {}, [], [], recorded, {})
+    _check_fits(job, before, True, job.folder)
+    with pytest.raises(UsageError, match=r"policy.noise is 'device', was 'cpu'\. Run with the same"):
+        _check_fits(replace(job, recipe=policy(noise="device")), before, True, job.folder)
+
+
 def test_the_candidates_of_a_step_are_there_to_be_looked_at(alone: TrainingJob) -> None:
     folder = alone.folder / "candidates" / "step-1"
     pages = [json.loads(file.read_text()) for file in folder.glob("*.json")]
@@ -232,16 +245,92 @@ def misremembered(_rank: int, _world: int, job: TrainingJob) -> list[str]:
             yield first, dataclasses.replace(rollouts, log_probs=rollouts.log_probs + 1)
 
     with patch("nextscene.training.objectives.grpo.grpo.generate_candidates", made):
-        _, observer = rl_on_rank(0, 1, job, odd_passes)
+        _, observer = rl_on_rank(0, 1, job, brightness)
     return observer.notes
 
 
-def test_ratios_that_are_off_are_told(stage: Stage) -> None:
+def test_ratios_that_are_off_are_told_and_change_nothing(stage: Stage, alone: TrainingJob) -> None:
     job = stage.job("off", replace(RL, steps=1))
     notes = by_ranks(1, misremembered, job)
-    assert any("step 1: 100.0% of the ratios were clipped" in note for note in notes)
+    assert any("step 1: 100.0% of the probabilities have changed by more than" in note for note in notes)
     (step,) = steps(job)
     assert step["ratio_off"] == pytest.approx(1 - math.exp(-1), rel=1e-5) and step["clip_share"] == 1
+    assert [step[name] for name in ("loss", "gradient_norm")] == [
+        steps(alone)[0][name] for name in ("loss", "gradient_norm")
+    ]
+
+
+def paged(_rank: int, _world: int, job: TrainingJob) -> str:
+    with judged_by(brightness), pytest.raises(TrainingStopped) as stop:
+        train(job, current_world(), Quiet())
+    assert latest(job.checkpoints) is None
+    return str(stop.value)
+
+
+def test_a_page_that_cannot_be_written_ends_the_run_before_the_checkpoint(stage: Stage) -> None:
+    job = stage.job("unpaged", replace(SPARSE, steps=1))
+    job.folder.mkdir(parents=True)
+    (job.folder / "candidates").touch()
+    assert re.match(r"a page could not be written in .*/candidates: .*candidates", by_ranks(1, paged, job))
+
+
+# ---- groups without spread --------------------------------------------------------------------------------------
+
+SPARSE = replace(
+    policy(group_size=2, best_of=2, steps=2, extra_scenes=4), steps=2, logging=replace(RL.logging, checkpoint_every=1)
+)
+"""Of the scenes 0, 3 | 10, 4 | 11, 5 and 7, 6 | 9, 8 those with odd numbers have spread."""
+
+
+def positions(job: TrainingJob) -> list[int]:
+    return [CheckpointInfo.read(job.checkpoints / f"step-{step}").loader["position"] for step in (1, 2)]
+
+
+def learnt(job: TrainingJob, step: int) -> set[int]:
+    """The clips that were learnt from."""
+    pages = [json.loads(file.read_text()) for file in job.folder.glob(f"candidates/step-{step}/*.json")]
+    return {int(page["clip_id"], 16) for page in pages if any(one["learnt_from"] for one in page["candidates"])}
+
+
+@pytest.fixture(scope="module")
+def sparse(stage: Stage) -> TrainingJob:
+    return on_ranks(stage, "sparse", 1, odd_clips_have_spread, SPARSE)
+
+
+def test_scenes_are_drawn_until_there_are_groups_to_learn_from(sparse: TrainingJob) -> None:
+    assert [line["extra_scenes"] for line in steps(sparse)] == [4, 2]
+    assert [line["groups_without_spread"] for line in steps(sparse)] == [3 / 6, 2 / 4]
+    assert [line["usd"] for line in steps(sparse)] == pytest.approx([0.12, 0.08])
+    assert positions(sparse) == [6, 10]
+    assert [len(scenes(sparse)[f"step-{step}"]) for step in (1, 2)] == [6, 4]
+    assert 3 in learnt(sparse, 1) and learnt(sparse, 1) < {3, 5, 11} and len(learnt(sparse, 1)) == 2
+    assert learnt(sparse, 2) == {7, 9}
+
+
+def test_two_ranks_draw_the_same_and_learn_the_same(stage: Stage, sparse: TrainingJob) -> None:
+    both = on_ranks(stage, "both", 2, odd_clips_have_spread, SPARSE)
+    assert positions(both) == positions(sparse) and scenes(both) == scenes(sparse)
+    assert [learnt(both, step) for step in (1, 2)] == [learnt(sparse, step) for step in (1, 2)]
+    for name in ("usd", "extra_scenes", "reward_mean", "groups_without_spread"):
+        assert [line[name] for line in steps(both)] == pytest.approx([line[name] for line in steps(sparse)])
+    assert steps(both)[0]["gradient_norm"] == pytest.approx(steps(sparse)[0]["gradient_norm"], rel=1e-5)
+
+
+def test_a_run_that_draws_more_goes_on_to_the_bit(stage: Stage, sparse: TrainingJob) -> None:
+    job = stage.job("sparse-parts", SPARSE)
+    by_ranks(1, rl_on_rank, job, odd_clips_have_spread, 1)
+    by_ranks(1, rl_on_rank, replace(job, resume=True), odd_clips_have_spread)
+    assert positions(job) == positions(sparse)
+    ours, theirs = weights(job, 2), weights(sparse, 2)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_no_more_are_drawn_than_may_be(stage: Stage) -> None:
+    few = replace(SPARSE, steps=1, policy=replace(SPARSE.policy, extra_scenes=2))
+    job = on_ranks(stage, "bounded", 1, odd_clips_have_spread, few)
+    (step,) = steps(job)
+    assert (step["extra_scenes"], step["groups_without_spread"]) == (2, 3 / 4)
+    assert learnt(job, 1) == {3} and step["gradient_norm"] > 0
 
 
 # ---- what it is for ---------------------------------------------------------------------------------------------
@@ -274,6 +363,8 @@ def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: TrainingJob
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"extra_scenes": 3}, "no multiple of data.global_batch 2"),
+        ({"sample_batch": 4}, "policy.sample_batch 4 must divide"),
         ({"group_size": 1}, "must be at least 2"),
         ({"best_of": 3}, "even"),
         ({"best_of": 8}, "at most policy.group_size 6"),

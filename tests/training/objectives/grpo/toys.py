@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
 
@@ -64,6 +65,12 @@ def brightness(candidate: Candidate) -> float:
 
 def odd_passes(candidate: Candidate) -> float:
     return float(candidate.number % 2)
+
+
+def odd_clips_have_spread(candidate: Candidate) -> RewardVerdict:
+    """A cent a verdict. The clips come as 0, 3, 10, 4, 11, 5, 7, 6, 9, 8."""
+    passes = odd_passes(candidate) if int(candidate.clip_id, 16) % 2 else 1.0
+    return RewardVerdict(passes, "it is a toy", usd=Decimal("0.01"))
 
 
 def one_in_three_is_missing(candidate: Candidate) -> float | None:
