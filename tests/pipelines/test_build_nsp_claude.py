@@ -97,6 +97,7 @@ def test_a_whole_run_in_bad_weather_is_watched_and_a_second_call_asks_nothing(
         assert during.code == 0
         assert "at work" in during.stdout and re.search(r"^spent +\$0\.\d+ for [1-9]\d* answers", during.stdout, re.M)
         assert ended.code == 1, ended.stderr  # two clips of the sixty failed
+        assert "without a bound: there is no --budget-usd" in ended.stderr  # a log record of the process on Ray
         assert ends(out) == {
             ("kept", ""): 55,
             ("dropped", "no_pass"): 1,
