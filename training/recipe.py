@@ -206,9 +206,14 @@ class Recipe:
 
 
 def with_current_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that a run of an earlier version recorded, with their present names, without those free today."""
+    """Return settings that a run of an earlier version recorded, with their present names."""
     renamed = renamed_settings(Recipe)
-    return {renamed.get(name, name): value for name, value in recorded.items() if name not in _ONCE_FIXED}
+    return {renamed.get(name, name): value for name, value in recorded.items()}
+
+
+def without_free_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that decided the result of a run of an earlier version, without those that are free today."""
+    return {name: value for name, value in recorded.items() if name not in _ONCE_FIXED}
 
 
 def _listed(numbers: list[int]) -> str:

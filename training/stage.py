@@ -41,7 +41,7 @@ from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.optimizer.build import build_optimizer, state_tensors
 from nextscene.training.optimizer.ema import EMA
 from nextscene.training.optimizer.sharding import local_part
-from nextscene.training.recipe import STAGES, Recipe
+from nextscene.training.recipe import STAGES, Recipe, without_free_settings
 from nextscene.training.rewards import REWARDS
 from nextscene.training.rewards.base import Reward, RewardContext
 from nextscene.training.validation import Validator
@@ -288,8 +288,9 @@ def _check_fits(job: TrainingJob, before: CheckpointInfo, same_run: bool, begin:
         raise UsageError(f"{begin} was trained from other models than `qwen` and `ltx` name; name those")
     if same_run:
         decides, defaults = recipe.identity_settings(), Recipe().all_settings()
-        newer = {name: defaults.get(name) for name in decides if name not in before.determining}
-        pairs = differences({**newer, **before.determining}, decides)
+        recorded = without_free_settings(before.determining)
+        newer = {name: defaults.get(name) for name in decides if name not in recorded}
+        pairs = differences({**newer, **recorded}, decides)
         if pairs:
             listed = "; ".join(f"{name} is {now!r}, was {then!r}" for name, (then, now) in pairs.items())
             raise UsageError(

@@ -37,7 +37,7 @@ STEPS = 4
 """Thirteen samples and three of the next epoch."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rank(World):
     """A rank that computes alone: what all ranks would sum up is noted, and added up by the test."""
 
@@ -112,7 +112,7 @@ class Parts:
         for rank, batches in enumerate(own):
             counted: list[TrainingBatch] = []
             state = SimpleNamespace(
-                world=Rank(rank, len(own), CPU, sums), model=self.model, job=SimpleNamespace(recipe=RECIPE)
+                world=Rank(rank, len(own), CPU, sums=sums), model=self.model, job=SimpleNamespace(recipe=RECIPE)
             )
             objective = FlowMatching(cast(Any, state), cast(Any, SimpleNamespace(count_micro_batch=counted.append)))
             objective.compute_gradient(batches, 0)
@@ -127,7 +127,7 @@ class Parts:
     def heldout(self, rank: int, world: int, sums: list[Tensor]) -> Validator:
         clips = self._sets.heldout()
         assert clips
-        return Validator(clips, 3, self._encoder, self._scheduler, Rank(rank, world, CPU, sums))
+        return Validator(clips, 3, self._encoder, self._scheduler, Rank(rank, world, CPU, sums=sums))
 
 
 @pytest.fixture(scope="module")
