@@ -166,7 +166,7 @@ def test_ranks_that_do_not_divide_the_held_out_clips_measure_what_one_does(
         assert len({len(validator._clips) for validator in validators}) == 1
         for validator in validators:
             validator.loss(parts.model)
-        measured[ranks] = sum(sums, torch.zeros(3)).tolist()
+        measured[ranks] = sum(sums, torch.zeros(4)).tolist()
     assert measured[1][0] == 3
     assert measured[world] == pytest.approx(measured[1], abs=1e-6)
 
@@ -183,7 +183,7 @@ class OfTwo(World):
     """The first of two ranks. The other one's turns cost 30 and 5, and so did its work."""
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        return values + torch.tensor([1.0, 1.0, 35.0, 0.0, 0.0, 0.0])
+        return values + torch.tensor([1.0, 1.0, 0.0, 35.0, 0.0, 0.0, 0.0])
 
     def all_reduce_maxima(self, values: Tensor) -> Tensor:
         return torch.maximum(values, torch.tensor([30.0, 5.0], dtype=torch.float64))
@@ -200,7 +200,7 @@ def test_straggling_is_the_slowest_rank_of_each_turn_over_the_mean_and_a_filler_
         "nextscene.training.metrics.throughput.flow_matching_flops", lambda _, clips, *__: StepFlops(clips, 0, 0, 0)
     )
     throughput.start_step()
-    words = SimpleNamespace(ids=torch.zeros(1, 1))
+    words = SimpleNamespace(ids=torch.zeros(1, 1), cut=0)
     for clips, weight in ((10, 1.0), (40, 0.0)):
         batch = SimpleNamespace(
             keys=["clip"] * clips, grid=SimpleNamespace(tokens=2), text_tokens=words, vae_encoded=0, weight=weight
