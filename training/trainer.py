@@ -88,7 +88,8 @@ class _Trainer:
             self._checkpoints.wait()
             raise
         finally:
-            self._checkpoints.confirm()  # whatever ended the run, its weights were finite when they were saved
+            if self._is_owner():
+                self._checkpoints.confirm()  # whatever ended the run, its weights were finite when they were saved
             self._objective.close()
             self._checkpoints.close()
             if self._logger:
@@ -166,6 +167,14 @@ class _Trainer:
         """Raise TrainingStopped, on the leading rank, if the run's lock was lost. Called before anything is written."""
         if self._world.is_leader:
             self._job.check_owner()
+
+    def _is_owner(self) -> bool:
+        """Return False, on the leading rank, if the run's lock was lost."""
+        try:
+            self._check_owner()
+        except TrainingStopped:
+            return False
+        return True
 
     def _evaluate(self) -> None:
         """Log the validation loss on held-out clips, if there are any, and make samples.
