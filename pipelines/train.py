@@ -13,10 +13,9 @@ from nextscene.pipelines.cli import startup  # noqa: F401  before all that may b
 import os
 import tomllib
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
@@ -24,35 +23,27 @@ import click
 
 from nextscene.common.config_loader import flatten
 from nextscene.common.errors import UsageError
-from nextscene.common.ray_cluster.cluster import inside_job
 from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage
-from nextscene.common.typed_path import check_typed_path
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.options import chosen, dollars, given_settings, options
-from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_dataset, check_out
+from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_out
+from nextscene.pipelines.cli.stage_summary import print_summary
 from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.pipelines.cli.train_on_ray import train_supervised
+from nextscene.pipelines.cli.training_job import RECIPES, make_job, places_of, recipe_file, recipe_to_resume
 from nextscene.shards.format.folder_mark import RUN, claimed
-from nextscene.training.checkpoint_info import CheckpointInfo, checkpoints, latest, read_beginning
-from nextscene.training.data.mix_names import check_names
 from nextscene.training.distributed.restarts import RestartNotice, delete_notice, is_restart
 from nextscene.training.distributed.torchrun_env import rank_and_world
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.job import TrainingJob
-from nextscene.training.model.hub import LTX, QWEN, model_folder
-from nextscene.training.model.model_folders import check_openable, check_originals
-from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.recipe import STAGES, Recipe
-from nextscene.training.resumed_recipe import resumed_recipe
 from nextscene.training.summary import StageSummary
-
-RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
 
 
 def _set_by_recipes() -> frozenset[str]:
@@ -61,7 +52,6 @@ def _set_by_recipes() -> frozenset[str]:
     return frozenset(chain.from_iterable(flatten(tomllib.loads(file.read_text(encoding="utf-8"))) for file in files))
 
 
-_NEEDED = ("torch", "transformers", "diffusers")
 _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 """Settings without a flag: a reward asks about each video once, and a run keeps its version of the prompts."""
 
@@ -175,7 +165,7 @@ def main(
     all of these but 0.
     """
     flags |= {"reward__judge__model": judge_model}
-    settings = chosen(Recipe, _recipe_file(recipe, stage), flags)
+    settings = chosen(Recipe, recipe_file(recipe, stage), flags)
     if settings.stage != stage:
         raise UsageError(
             f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}; name another --recipe"
@@ -185,7 +175,7 @@ def main(
             raise UsageError(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
     if word := RestartNotice.read(out / settings.name):
         console.fail(f"{word.why}; that was meant, so torchrun's restart of it ends at once", word.code)
-    places, encoded = _places("--data", settings, data), _places("--latents", settings, latents)
+    places, encoded = places_of("--data", settings, data), places_of("--latents", settings, latents)
     if unknown := encoded.keys() - places.keys():
         raise UsageError(f"--latents {min(unknown)}=…: no --data has this name; give the latents the name of theirs")
     budget, known = dollars("--budget-usd", budget_usd), Prices.load(prices)
@@ -195,8 +185,10 @@ def main(
         check_out(out, RUN, *places.values(), *encoded.values())
     resume = resume or is_restart()
     if resume:
-        settings = _resumed(settings, given_settings(Recipe, flags), out)
-    job = _job(settings, places, out, qwen, ltx, init, resume)
+        settings, changes = recipe_to_resume(settings, given_settings(Recipe, flags), out)
+        for change in changes if _leads() else ():
+            console.err.print(change, markup=False)
+    job = make_job(settings, places, out, qwen, ltx, init, resume)
     job = replace(job, budget=budget, prices=known, latents=encoded)
     with _alone(job) as owned:
         summary = _train(owned, launcher, workers, failures, ray_address)
@@ -205,18 +197,7 @@ def main(
             console.err.print(f"stopped at step {summary.step} of {summary.steps}; go on with --resume")
         sys.exit(_stopped())
     if _leads():
-        _print_summary(summary, out)
-
-
-def _resumed(recipe: Recipe, given: Collection[str], out: Path) -> Recipe:
-    """Return the recipe to go on with, if there is a run to go on with. Print how it differs."""
-    newest = latest(checkpoints(out.absolute(), recipe.name))
-    if newest is None:
-        return recipe
-    resumed, lines = resumed_recipe(recipe, given, CheckpointInfo.read(newest))
-    for line in lines if _leads() else ():
-        console.err.print(line, markup=False)
-    return resumed
+        print_summary(summary, out)
 
 
 @contextmanager
@@ -266,124 +247,8 @@ def _train(job: TrainingJob, launcher: str, workers: int, failures: int, ray_add
         return summary
 
 
-def _job(
-    recipe: Recipe, data: Mapping[str, str], out: Path, qwen: Path, ltx: Path, init: str | None, resume: bool
-) -> TrainingJob:
-    """Return the job. Check all that can be checked without torch, before that is loaded and --out is claimed.
-
-    Raise UsageError for paths, data, models or checkpoints that do not fit, ModuleNotFoundError if a package is
-    missing.
-    """
-    _check_absolute("--out", out)
-    check_names(recipe, data)
-    run = out.absolute()
-    newest = latest(checkpoints(run, recipe.name))
-    if newest and not resume:
-        raise UsageError(
-            f"{run / recipe.name} holds a run at {newest.name}; go on with --resume, or choose another --out"
-        )
-    begin = None if newest else _beginning(recipe, run, init)
-    start = newest or begin
-    trained = read_beginning(start).parameters if start else ()
-    for place in data.values():
-        check_dataset("--data", place, "train")
-    qwen, ltx = model_folder(qwen, QWEN), model_folder(ltx, LTX)
-    for flag, path in {"--qwen": qwen, "--ltx": ltx}.items():
-        _check_absolute(flag, path)
-    check_originals(qwen, ltx, trained)
-    check_openable(qwen, ltx)
-    for name in _NEEDED:
-        if find_spec(name) is None:
-            raise ModuleNotFoundError(name=name)
-    return TrainingJob(recipe, data, run, PretrainedModels(qwen.absolute(), ltx.absolute()), begin, resume)
-
-
-def _check_absolute(flag: str, path: Path) -> None:
-    if inside_job() and not path.is_absolute():
-        raise UsageError(f"{flag} {path}: inside a cluster job paths must be absolute")
-
-
-def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
-    """Return the checkpoint or export whose weights training begins with; None if it begins with the pretrained models.
-
-    Raise UsageError if the stage before is not finished, or 'previous' is given and there is none.
-    """
-    if init not in (None, "previous"):
-        return Path(check_typed_path(init)).expanduser().absolute()
-    if not recipe.after:
-        if init:
-            raise UsageError(f"--init previous: the recipe {recipe.name} goes on from none; leave --init out")
-        return None
-    before = StageSummary.read(out / recipe.after)
-    newest = latest(checkpoints(out, recipe.after))
-    if before is None or newest is None:
-        raise UsageError(
-            f"{recipe.name} goes on from {recipe.after}, which is not finished in {out}; train that first, or name a"
-            " checkpoint or an export with --init"
-        )
-    return newest
-
-
-def _places(flag: str, recipe: Recipe, given: tuple[str, ...]) -> dict[str, str]:
-    """Return the name of a dataset of the mix → the location that `flag` gives for it."""
-    names = [mix.name for mix in recipe.mix]
-    places: dict[str, str] = {}
-    for one in given:
-        name, equals, place = one.partition("=")
-        if not equals or "/" in name:
-            if len(names) > 1:
-                raise UsageError(f"{flag} {one}: say which dataset of the mix it is, as {names[0]}={one}")
-            name, place = names[0], one
-        if name in places:
-            raise UsageError(f"{flag} {name} is given twice")
-        if inside_job() and "://" not in place and not Path(place).is_absolute():
-            raise UsageError(f"{flag} {place}: inside a cluster job paths must be absolute")
-        places[name] = place
-    return places
-
-
-def _recipe_file(recipe: str | None, stage: str) -> Path:
-    candidates = [RECIPES / f"{recipe or stage}.toml", RECIPES / (recipe or stage) / f"{stage}.toml"]
-    if recipe and (given := Path(check_typed_path(recipe)).expanduser()).is_file():
-        return given
-    for file in candidates:
-        if file.is_file():
-            return file
-    known = sorted(file.stem for file in RECIPES.glob("*.toml")) + sorted(
-        folder.name for folder in RECIPES.iterdir() if folder.is_dir()
-    )
-    raise UsageError(f"--recipe {recipe or stage}: no such file, and no recipe here; there are {', '.join(known)}")
-
-
 def _leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
-
-
-def _print_summary(summary: StageSummary, out: Path) -> None:
-    folder = out / summary.recipe
-    lines = {"stage": f"{summary.stage}, {summary.step:,} steps, {summary.trained_parameters:,} parameters trained"}
-    if summary.heldout_before >= 0:
-        lines["held out"] = (
-            f"loss {summary.heldout_before:.4f} before, {summary.heldout_after:.4f} after"
-            f"{f' ({summary.unaveraged:.4f} unaveraged)' if summary.unaveraged >= 0 else ''}; predicting zero"
-            f" {summary.zero:.4f}"
-        )
-    if summary.reward_first >= 0:
-        lines["reward"] = (
-            f"{summary.reward_first:.2f} in the first tenth of the steps, {summary.reward_last:.2f} in the last"
-        )
-    for name, pair in {"own text": summary.seen, "held out ": summary.heldout}.items():
-        if pair.clips:
-            of = "training clips" if name == "own text" else "held-out clips"
-            lines[name] = (
-                f"a lower loss than under another's for {pair.share:.0%} of {pair.clips} {of}, by {pair.gain:.4f}"
-            )
-    lines |= {
-        "run": f"{folder}: checkpoints, metrics.jsonl, tensorboard, curves.png, samples",
-        "model": f"{out / 'export'}",
-    }
-    for name, line in lines.items():
-        console.out.print(f"{name.strip():<10}{line}", markup=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import nn
 
 from nextscene.common.config_loader import SettingsError
 from nextscene.pipelines.cli.options import chosen
-from nextscene.pipelines.train import RECIPES
+from nextscene.pipelines.cli.training_job import RECIPES
 from nextscene.training.config import DataConfig, MixConfig, ModelConfig, ObjectiveConfig
 from nextscene.training.model.trainable import describe_parameters
 from nextscene.training.objectives import OBJECTIVES
