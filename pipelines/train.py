@@ -38,7 +38,7 @@ from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.pipelines.cli.train_on_ray import train_supervised
 from nextscene.pipelines.cli.training_job import RECIPES, make_job, places_of, recipe_file, recipe_to_resume
 from nextscene.shards.format.folder_mark import RUN, claimed
-from nextscene.training.distributed.restarts import RestartNotice, delete_notice, is_restart
+from nextscene.training.distributed.restarts import RestartNotice, delete_notice
 from nextscene.training.distributed.torchrun_env import rank_and_world
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.job import TrainingJob
@@ -170,9 +170,6 @@ def main(
         raise UsageError(
             f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}; name another --recipe"
         )
-    for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
-        if value is not None and not settings.asks_claude:
-            raise UsageError(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
     if word := RestartNotice.read(out / settings.name):
         console.fail(f"{word.why}; that was meant, so torchrun's restart of it ends at once", word.code)
     places, encoded = places_of("--data", settings, data), places_of("--latents", settings, latents)
@@ -183,11 +180,13 @@ def main(
         rank_and_world(meeting=True)
     if _leads():
         check_out(out, RUN, *places.values(), *encoded.values())
-    resume = resume or is_restart()
     if resume:
         settings, changes = recipe_to_resume(settings, given_settings(Recipe, flags), out)
         for change in changes if _leads() else ():
             console.err.print(change, markup=False)
+    for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
+        if value is not None and not settings.asks_claude:
+            raise UsageError(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
     job = make_job(settings, places, out, qwen, ltx, init, resume)
     job = replace(job, budget=budget, prices=known, latents=encoded)
     with _alone(job) as owned:

@@ -2,9 +2,8 @@
 
     RUN/<recipe>/checkpoints/step-N/    torch.distributed.checkpoint's files, and about.json
 
-A folder of that name is complete, and the loss after its step was finite. Until that is known, and if the run is killed
-before, it is called `step-N.unfinished`, which the next run deletes. A folder that contains any other file is never
-deleted. A checkpoint can be loaded by any number of ranks, not only by the number that
+A folder of that name is complete. A killed run leaves a `step-N.unfinished`, which the next run deletes. A folder that
+contains any other file is never deleted. A checkpoint can be loaded by any number of ranks, not only by the number that
 saved it.
 """
 
@@ -71,19 +70,13 @@ def _first_cause(error: BaseException) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one run. At most one is written at a time; the next `save` waits for it.
-
-    A checkpoint becomes valid when `confirm` is called, after the finite loss of the step after it: one of weights that
-    have diverged must not take the place of a good one. `unconfirmed` is True from `save` until then. All ranks make
-    the same calls.
-    """
+    """The checkpoints of one run. At most one is written at a time; the next `save` waits for it."""
 
     def __init__(self, folder: Path, world: World, keep_last: int) -> None:
         self._folder, self._world, self._keep_last = folder, world, keep_last
         self._group = world.gloo_group()  # a separate group, because another thread uses it
         self._committer = ThreadPoolExecutor(1)
-        self._written: Future[Any] | None = None
-        self._unconfirmed: CheckpointInfo | None = None
+        self._writing: Future[None] | None = None
         if world.is_leader:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(f"step-*{atomic.UNFINISHED}"):
@@ -93,38 +86,21 @@ class Checkpoints:
 
     def save(self, tensors: Mapping[str, Tensor], about: CheckpointInfo) -> None:
         """Copy the tensors and return. They are written while training continues."""
-        assert not self.unconfirmed  # noqa: S101 – it would be lost
         self.wait()
-        draft = self._draft(about)
+        final = self._folder / f"step-{about.step}"
+        draft = final.with_name(final.name + atomic.UNFINISHED)
         written = dcp.state_dict_saver.async_save(dict(tensors), checkpoint_id=str(draft), process_group=self._group)
         assert isinstance(written, Future)  # noqa: S101 – saving in a thread returns a Future
-        self._written, self._unconfirmed = written, about
-
-    @property
-    def unconfirmed(self) -> bool:
-        return self._unconfirmed is not None
-
-    def confirm(self) -> None:
-        """Make the checkpoint that was saved last valid, as soon as it is written."""
-        if self._written and self._unconfirmed:
-            self._written = self._committer.submit(self._commit, self._written, self._unconfirmed)
-            self._unconfirmed = None
-
-    def discard(self) -> None:
-        """Delete the checkpoint that was saved last, unless it was confirmed."""
-        about, self._unconfirmed = self._unconfirmed, None
-        self.wait()
-        if about and self._world.is_leader:
-            shutil.rmtree(self._draft(about))
+        self._writing = self._committer.submit(self._commit, written, draft, final, about)
 
     def wait(self) -> None:
         """Wait until no rank writes a checkpoint. Raise TrainingStopped if a rank failed to write it."""
-        if self._written is None:
+        if self._writing is None:
             return
-        written, self._written = self._written, None
+        writing, self._writing = self._writing, None
         failure = ""
         try:
-            written.result()
+            writing.result()
         except (dcp.api.CheckpointException, OSError, RuntimeError) as error:
             failure = _first_cause(error)
         if self._world.any_rank(bool(failure)):
@@ -136,14 +112,10 @@ class Checkpoints:
         """Finish the write in progress, and end the thread that writes."""
         self._committer.shutdown()
 
-    def _draft(self, about: CheckpointInfo) -> Path:
-        return self._folder / f"step-{about.step}{atomic.UNFINISHED}"
-
-    def _commit(self, written: Future[Any], about: CheckpointInfo) -> None:
+    def _commit(self, written: Future[Any], draft: Path, final: Path, about: CheckpointInfo) -> None:
         written.result()  # on the leader: all ranks have written, and so has the table of contents
         if not self._world.is_leader:
             return
-        draft, final = self._draft(about), self._folder / f"step-{about.step}"
         atomic.write_synced(draft / ABOUT, json.dumps(asdict(about), indent=1).encode())
         atomic.rename_synced(draft, final)
         whole = (path for path in self._folder.glob("step-*") if NAME.fullmatch(path.name) and _is_ours(path))

@@ -100,8 +100,8 @@ class StageState:
         """Return True if all trained weights of this rank, and their averages, are finite."""
         averages = self.ema.shadows.values() if self.ema else ()
         parts = [local_part(value.detach()) for value in (*self.trained_parameters.values(), *averages)]
-        largest = torch.stack(torch._foreach_norm([part for part in parts if part.numel()], ord=math.inf)).max()
-        return math.isfinite(float(largest))
+        parts = [part for part in parts if part.numel()]  # a rank may have none
+        return not parts or math.isfinite(torch.stack(torch._foreach_norm(parts, ord=math.inf)).max().item())
 
     def checkpoint_info(self, step: int, loader: Mapping[str, int]) -> CheckpointInfo:
         """Return the description of a checkpoint after `step` steps, with the state of the loader at that step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from statistics import fmean
@@ -45,6 +45,8 @@ def train(job: TrainingJob, world: World, observer: TrainingObserver) -> StageSu
 
 
 class _Trainer:
+    _last_batch: TrainingBatch
+
     def __init__(self, job: TrainingJob, world: World, observer: TrainingObserver) -> None:
         self._job, self._recipe, self._world, self._observer = job, job.recipe, world, observer
         check_replaceable(job.run / "export")
@@ -65,31 +67,27 @@ class _Trainer:
             stopping = self._asked_to_stop()
             if self._step == 0 and not stopping:
                 self._evaluate()
-            with closing(iter(state.batches)) as batches:
+            with closing(self._batches()) as batches:
                 while self._step < state.steps and not stopping:
                     self._take_step(batches)
                     stopping = self._asked_to_stop()
                     if self._is_due(self._recipe.logging.checkpoint_every) or stopping:
                         self._save()
-                    if self._is_due(self._recipe.logging.evaluate_every) and self._step < state.steps:
+                    if self._is_due(self._recipe.logging.evaluate_every) and self._step < state.steps and not stopping:
                         self._evaluate()
-                        stopping = stopping or self._asked_to_stop()
+                        stopping = self._asked_to_stop()
                 self._save()
-                self._confirm_save(batches)
             return self._finish()
         except StopRequested:  # in the middle of a step, which a later run takes again
             self._save()
-            self._checkpoints.confirm()
             self._objective.close()
             return self._finish()
         except (UsageError, TrainingPaused):
-            self._save()
-            self._checkpoints.confirm()
-            self._checkpoints.wait()
+            if self._saved != self._step:  # the error may come of the leader's export, and is then its alone
+                self._save()
+                self._checkpoints.wait()
             raise
         finally:
-            if self._is_owner():
-                self._checkpoints.confirm()  # whatever ended the run, its weights were finite when they were saved
             self._objective.close()
             self._checkpoints.close()
             if self._logger:
@@ -114,7 +112,6 @@ class _Trainer:
         if not math.isfinite(output.loss + norm):
             raise self._not_finite(output, norm, batches)
         if output.has_gradient:
-            self._checkpoints.confirm()
             set_learning_rate(state.optimizer, learning_rate(config, self._step))
             state.optimizer.step()
             state.optimizer.zero_grad()
@@ -129,7 +126,7 @@ class _Trainer:
     def _not_finite(self, output: StepOutput, norm: float, batches: Iterator[TrainingBatch]) -> TrainingStopped:
         """Return the error for a step with a loss or gradient that is not finite. Find out whose fault it is."""
         what = f"step {self._step + 1} has a loss of {output.loss} and a gradient of norm {norm}, and was not applied."
-        if self._is_loss_finite(batches):
+        if self._is_loss_finite(next(batches)):
             return TrainingStopped(
                 f"{what} With the same weights other clips have a finite loss. Its clips here were"
                 f" {', '.join(output.keys[:8])}: look at those, or lower optimizer.lr or optimizer.max_grad_norm, and"
@@ -138,18 +135,25 @@ class _Trainer:
         return self._diverged(what)
 
     def _diverged(self, what: str) -> Diverged:
-        self._checkpoints.discard()
+        self._checkpoints.wait()
         newest = latest(self._job.checkpoints)
         return Diverged(
             f"{what} The weights give no finite loss: the training has diverged. Lower optimizer.lr or"
             f" optimizer.max_grad_norm, and go on from {newest.name if newest else 'the beginning'}"
         )
 
-    def _is_loss_finite(self, batches: Iterator[TrainingBatch]) -> bool:
-        """Return True if the weights are finite, and their loss on the next micro-batch of each rank is, too."""
+    def _batches(self) -> Generator[TrainingBatch]:
+        """Yield the batches, and remember the last one, for the loss of the weights that are to be saved."""
+        with closing(iter(self._state.batches)) as batches:
+            for batch in batches:
+                self._last_batch = batch
+                yield batch
+
+    def _is_loss_finite(self, batch: TrainingBatch) -> bool:
+        """Return True if the weights are finite, and their loss on a micro-batch of each rank is, too."""
         state = self._state
         with torch.no_grad():
-            total = sample_losses(state.model, next(batches)).sum()
+            total = sample_losses(state.model, batch).sum()
         return not self._world.any_rank(not (math.isfinite(total.item()) and state.has_finite_weights()))
 
     def _log_step(self, output: StepOutput, norm: float) -> None:
@@ -167,14 +171,6 @@ class _Trainer:
         """Raise TrainingStopped, on the leading rank, if the run's lock was lost. Called before anything is written."""
         if self._world.is_leader:
             self._job.check_owner()
-
-    def _is_owner(self) -> bool:
-        """Return False, on the leading rank, if the run's lock was lost."""
-        try:
-            self._check_owner()
-        except TrainingStopped:
-            return False
-        return True
 
     def _evaluate(self) -> None:
         """Log the validation loss on held-out clips, if there are any, and make samples.
@@ -205,23 +201,15 @@ class _Trainer:
             self._logger.save_curves()
 
     def _save(self) -> None:
+        """Save a checkpoint, unless the weights have diverged: it must not take the place of a good one."""
         self._objective.flush()
         if self._saved == self._step:
             return
         self._check_owner()
-        if self._world.any_rank(not self._state.has_finite_weights()):
-            raise self._diverged(f"after step {self._step} there are weights that are not finite.")
-        self._checkpoints.confirm()  # of the checkpoint before, after which nothing was learnt
+        if not self._is_loss_finite(self._last_batch):
+            raise self._diverged(f"step {self._step} gave weights that are not saved.")
         self._checkpoints.save(self._state.tensors(), self._state.checkpoint_info(self._step, self._data))
         self._saved = self._step
-
-    def _confirm_save(self, batches: Iterator[TrainingBatch]) -> None:
-        """Make the last checkpoint valid by the loss on further clips, because no step follows."""
-        if not self._checkpoints.unconfirmed:
-            return
-        if not self._is_loss_finite(batches):
-            raise self._diverged(f"step {self._step} was the last one.")
-        self._checkpoints.confirm()
 
     def _finish(self) -> StageSummary:
         state, folder = self._state, self._job.folder

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from nextscene.pipelines.cli.console import err, visible
 from nextscene.pipelines.cli.progress import ProgressBar
@@ -35,7 +35,8 @@ class StepProgress:
     def stop(self, why: str) -> None:
         """Set `stopping`, so that the run ends with a checkpoint."""
         self._stopping = True
-        os.write(2, f"{self._name}: {why}: stopping with a checkpoint; Ctrl-C from now on stops at once\n".encode())
+        with suppress(OSError):  # the terminal may be closed, or the reader of a pipe gone: the checkpoint matters more
+            os.write(2, f"{self._name}: {why}: stopping with a checkpoint; Ctrl-C from now on stops at once\n".encode())
 
     def begin(self, steps: int, done: int) -> None:
         self._steps = steps

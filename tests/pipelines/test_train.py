@@ -298,7 +298,8 @@ def test_processes_that_torchrun_starts_again_go_on_with_the_run_that_they_began
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "lost one")
     assert given.run("--steps", "1")[0] == 0
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert given.run("--steps", "2")[0] == 0
+    assert "holds a run at step-1; go on with --resume" in given.error(2, "--steps", "2")
+    assert given.run("--steps", "2", "--resume")[0] == 0
     assert given.steps == [1, 2]
 
 

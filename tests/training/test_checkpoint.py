@@ -59,7 +59,6 @@ def saved(folder: Path, steps: list[int], keep_last: int = 2) -> None:
         checkpoints = Checkpoints(folder, world, keep_last)
         for step in steps:
             checkpoints.save(values(step), replace(ABOUT, step=step))
-            checkpoints.confirm()
         checkpoints.wait()
         checkpoints.close()
 
@@ -88,22 +87,9 @@ def test_what_is_saved_is_what_stood_when_it_was_asked_for(tmp_path: Path) -> No
         checkpoints.save(tensors, replace(ABOUT, step=1))
         for tensor in tensors.values():
             tensor.fill_(7)
-        checkpoints.confirm()
         checkpoints.wait()
         checkpoints.close()
     assert torch.equal(loaded(tmp_path / "step-1")["a"], values(1)["a"])
-
-
-def test_a_checkpoint_counts_only_once_it_is_confirmed(tmp_path: Path) -> None:
-    saved(tmp_path, [1])
-    with process_group() as world:
-        checkpoints = Checkpoints(tmp_path, world, 2)
-        checkpoints.save(values(2), replace(ABOUT, step=2))
-        checkpoints.wait()
-        assert latest(tmp_path) == tmp_path / "step-1" and checkpoints.unconfirmed
-        checkpoints.discard()
-        assert [path.name for path in tmp_path.iterdir()] == ["step-1"] and not checkpoints.unconfirmed
-        checkpoints.close()
 
 
 def test_what_a_killed_run_left_is_no_checkpoint_and_is_swept_away(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from PIL import Image
 from safetensors import SafetensorError
 
+from nextscene.common import atomic
+from nextscene.common.atomic import write_synced
 from nextscene.common.errors import StoppedError
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.errors import TrainingStopped
@@ -120,8 +122,14 @@ class Written:
     checkpoint: str | None
 
 
+def write_all_but_checkpoints(path: Path, content: bytes) -> None:
+    if path.name == "about.json":
+        raise FULL
+    write_synced(path, content)
+
+
 WRITTEN = {
-    "a checkpoint": Written(patch("nextscene.common.atomic.os.fsync", side_effect=FULL), None),
+    "a checkpoint": Written(patch.object(atomic, "write_synced", write_all_but_checkpoints), None),
     "metrics": Written(patch.object(MetricsLogger, "log", side_effect=FULL), None),
     "samples": Written(patch.object(Image.Image, "save", side_effect=FULL), None),
     "the export": Written(
@@ -136,6 +144,7 @@ def test_a_full_disk_says_so(stage: Stage, tmp_path: Path, what: str) -> None:
     job = stage.job(str(tmp_path), EVALUATED if what == "samples" else RECIPE)
     with WRITTEN[what].fault:
         line = told(job)
+    assert what != "a checkpoint" or "a checkpoint could not be written" in line
     assert str(job.folder) in line and ("is full" in line or "No space left" in line)
     newest = latest(job.checkpoints)
     assert (newest.name if newest else None) == WRITTEN[what].checkpoint

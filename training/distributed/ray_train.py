@@ -97,13 +97,19 @@ def _fit(trainer: TorchTrainer, look: Callable[[], object]) -> Any:
 
 def _work(config: Mapping[str, Any]) -> StageSummary | Exception:
     """Train as one worker. Errors that the user must fix are returned, because Ray retries after a raised error."""
-    from nextscene.training.trainer import train  # imported late: the driver does not need it
+    # Imported late: the driver does not need torch.
+    from nextscene.training.machine_faults import DiskFull, LoaderKilled, OutOfMemory
+    from nextscene.training.trainer import train
 
     job: TrainingJob = config["job"]
+    world = current_world(job.recipe.parallel.timeout)
     try:
         # Always resume: the command has checked for an earlier run, and a retry continues this one.
-        world = current_world(job.recipe.parallel.timeout)
         return train(replace(job, resume=True), world, _Lines(job.recipe.name, job.folder / _STOP))
+    except (OutOfMemory, LoaderKilled, DiskFull) as error:
+        if world.size > 1:  # the other workers wait for this one: Ray ends them, and names the error
+            raise
+        return error
     except (UsageError, TrainingStopped, DamagedShard) as error:
         return error
 

@@ -61,7 +61,7 @@ class Grpo:
         self._recipe = state.job.recipe
         self._policy = self._recipe.policy
         self._pages = PageWriter(state.job.folder)
-        self._group = dist.new_group(backend="gloo")  # for tensors on the CPU, which the default group may not accept
+        self._group = state.world.gloo_group()  # for tensors on the CPU, which the default group may not accept
 
     def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
         """Accumulate the gradient of a step.
@@ -112,7 +112,7 @@ class Grpo:
         verdicts: list[list[RewardVerdict]] = []
         while True:
             for batch in one_step(batches):
-                with self._memory_for(batch.grid):
+                with self._memory_for(batch.grid, policy.sampled_together):
                     groups.append(self._generate_group(batch, step))
             found = iter(self._reward.verdicts())
             while len(verdicts) < len(groups):
@@ -134,10 +134,11 @@ class Grpo:
             f" the reasons: {next((one.reason for one in verdicts if one.retryable), verdicts[-1].reason)}"
         )
 
-    def _memory_for(self, grid: Grid) -> AbstractContextManager[None]:
+    def _memory_for(self, grid: Grid, candidates: int) -> AbstractContextManager[None]:
         frames, height, width = self._state.model.ratios.clip(grid)
-        what = f"{self._policy.batch} × {frames} frames of {width}×{height}, the candidates of one pass"
-        return memory_for(lambda: what, "lower `policy.batch`, or set `parallel.checkpointing` to full")
+        what = f"{candidates} × {frames} frames of {width}×{height}, the candidates of one pass"
+        remedy = "lower `policy.sample_batch` or `policy.batch`, or set `parallel.checkpointing` to full"
+        return memory_for(lambda: what, remedy)
 
     def _generate_group(self, batch: TrainingBatch, step: int) -> CandidateGroup:
         """Sample a group of candidates. The reward is asked about each as soon as it is decoded."""
@@ -207,7 +208,7 @@ class Grpo:
                 mean = means[done] if done < len(means) else None
                 done += 1
                 self._set_gradient_sync(done == len(dealt.terms))
-                with self._memory_for(lesson.grid):
+                with self._memory_for(lesson.grid, policy.batch):
                     loss = self._policy_loss(lesson, batch, place, conditions, mean, statistics)
                     torch.autograd.backward(loss * self._share(lesson))
         if trained:
