@@ -1,4 +1,4 @@
-"""What `train` prints at the end of a stage.
+"""The summary that `train` prints at the end of a stage.
 
 Tested in tests/pipelines/test_train.py.
 """
