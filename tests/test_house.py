@@ -163,7 +163,7 @@ WORDS_IN_BACKQUOTES = {"id", "video", "caption", "start", "end", "turned_down", 
     "nextscene.json",
     "torch_dtype",
 }
-"""Columns and files that texts name in backquotes, as messages name arguments and settings; the last ones in the model card."""
+"""Columns, and files and words of the model card, that texts name in backquotes as messages name settings."""
 
 
 def test_names_in_backquotes_are_those_of_arguments_and_settings() -> None:
