@@ -11,7 +11,6 @@ import pytest
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.estimate import CASES, Estimator, PendingClip
 from nextscene.judge.spending.prices import Prices
-from nextscene.pipelines.build_nsp import main
 from tests.fakes.claude_api import ClaudeApi
 from tests.support import REPOSITORY
 
@@ -39,12 +38,6 @@ def test_each_row_of_costs_is_what_the_estimate_says(
 
 def test_there_are_rows_for_a_thousand_and_for_a_million_clips() -> None:
     assert {row[0] for row in ROWS} == {"1,000", "1,000,000"}
-
-
-def test_every_flag_that_the_page_names_is_one_of_the_command() -> None:
-    known = {name for parameter in main.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", PAGE))
-    assert named and named <= known
 
 
 def test_the_python_asks_once_and_finds_the_answers_when_run_again(

@@ -93,6 +93,8 @@ def test_latents_and_candidates_and_a_model_that_do_not_fit_are_told(stage: Stag
     assert "the model with micro-batches of 1 × 9 frames of 32×24" in line and "`parallel.gather_language`" in line
 
 
+# torch tells of the death in whatever runs at that moment; in a finalizer, that is a warning, and is told again later.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_process_of_the_loader_is_told(stage: Stage, tmp_path: Path) -> None:
     data, logging = replace(RECIPE.data, workers=1), replace(RECIPE.logging, checkpoint_every=0)
     job = stage.job(str(tmp_path), replace(RECIPE, steps=10**6, data=data, logging=logging))
@@ -107,7 +109,8 @@ def test_a_killed_process_of_the_loader_is_told(stage: Stage, tmp_path: Path) ->
     before = {*psutil.Process().children()}
     with patch.object(FlowMatching, "compute_gradient", killed):
         line = told(job)
-    assert "one of the 1 processes that decode micro-batches of 1 × 9 frames of 32×24 was killed (Killed)" in line
+    process = "one of the 1 processes that decode micro-batches of 1 × 9 frames of 32×24"
+    assert f"{process} was killed (Killed)" in line or f"{process} has ended" in line
     assert "lower `data.workers`" in line
 
 
