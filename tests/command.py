@@ -80,6 +80,11 @@ class Command:
         said = [path.read_text("utf-8", "replace") for path in (self._stdout, self._stderr)]
         return Ended(code, *said, time.monotonic() - self._begun)
 
+    @property
+    def stderr(self) -> str:
+        """What it has written so far."""
+        return self._stderr.read_text("utf-8", "replace")
+
     def send(self, signum: int) -> None:
         """Send a signal to the command only, as `kill` does."""
         self._child.send_signal(signum)

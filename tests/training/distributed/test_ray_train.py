@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -102,12 +103,15 @@ def test_a_worker_that_is_killed_is_replaced_and_after_a_death_of_ray_the_next_r
         "ray",
     ]
     with another_ray(here), here.start(*train, "--workers", "2", "--steps", "100000") as command:
-        command.until(lambda: len(steps(folder)) >= 3)
+        command.until(lambda: len(steps(folder)) >= 3 and latest(folder / "checkpoints") is not None)
         _, victim = named("RayTrainWorker", command)
         victim.kill()
         victim.wait()
         died_at = max(steps(folder))
         command.until(lambda: len(steps(folder)) > died_at + 2)
+        command.until(
+            lambda: re.search(r"beginning with \S*step-\d", command.stderr) is not None
+        )
         (gcs,) = named("gcs_server", command)
         gcs.kill()
         ended = command.wait()
@@ -117,7 +121,6 @@ def test_a_worker_that_is_killed_is_replaced_and_after_a_death_of_ray_the_next_r
     assert ours[-2] == f"error: Ray's GCS server (process {gcs.pid}) died"
     assert "--resume" in ours[-1]
     assert not any("Traceback" in line for line in ours), ended.stderr
-    assert "beginning with" in ended.stderr and "step-2" in ended.stderr
     assert "PlacementGroupCleaner" not in ended.stderr
     newest = latest(folder / "checkpoints")
     assert newest is not None
