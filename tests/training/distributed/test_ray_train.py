@@ -109,9 +109,7 @@ def test_a_worker_that_is_killed_is_replaced_and_after_a_death_of_ray_the_next_r
         victim.wait()
         died_at = max(steps(folder))
         command.until(lambda: len(steps(folder)) > died_at + 2)
-        command.until(
-            lambda: re.search(r"beginning with \S*step-\d", command.stderr) is not None
-        )
+        command.until(lambda: re.search(r"beginning with \S*step-\d", command.stderr) is not None)
         (gcs,) = named("gcs_server", command)
         gcs.kill()
         ended = command.wait()
