@@ -53,7 +53,13 @@ def write_synced(path: Path, data: bytes) -> None:
 def rename_synced(draft: Path, final: Path) -> None:
     """Give a synced draft its final name, and wait until the name is on the disk. Raise OSError."""
     draft.replace(final)
-    _sync_folder(final.parent)
+    _sync(final.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder, and all files and folders in it, are on the disk. Raise OSError."""
+    for path in (folder, *folder.rglob("*")):
+        _sync(path)
 
 
 def create_file(path: Path, draft: Path, data: bytes) -> bool:
@@ -110,8 +116,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

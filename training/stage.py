@@ -208,7 +208,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         encoder=encoder,
         scheduler=scheduler,
         batches=BatchPreparer(loader, encoder, recipe.objective, scheduler, recipe.seed),
-        reward=build_reward(context) if recipe.is_reinforcement_learning else None,
+        reward=None,
         heldout=_build_validator(recipe, heldout, encoder, scheduler, world),
         seen=_build_validator(recipe, training, encoder, scheduler, world),
         step=0,
@@ -221,6 +221,8 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
             raise UsageError(f"{resumed} is beyond the {state.steps} steps that are wanted; give a larger `steps`")
     if world.is_leader:
         _report(state, sets.encoded, begin, observer)
+    if recipe.is_reinforcement_learning:
+        state.reward = build_reward(context)  # last: it has threads, which nobody would end if another part failed
     return state
 
 

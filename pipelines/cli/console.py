@@ -9,7 +9,7 @@ import logging
 import sys
 import unicodedata
 from contextlib import suppress
-from typing import NoReturn
+from typing import IO, Any, NoReturn, cast
 
 import click
 from rich.console import Console
@@ -18,15 +18,34 @@ from nextscene.pipelines.cli.flag_names import running_command, with_flags
 
 DONE, ATTENTION, USAGE, STOPPED = 0, 1, 2, 3
 
-err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+class _StandardError:
+    """`sys.stderr` as it is at each call, without an error if nobody reads it any more.
+
+    A closed terminal or a gone reader of the pipe must not end a run of days, and rich ends the process at one.
+    """
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+err = Console(file=cast(IO[str], _StandardError()), soft_wrap=True, highlight=False, emoji=False)
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 
 
 def fail(message: object, code: int) -> NoReturn:
     """Print the message on stderr, with its line breaks, and end the process with the exit code `code`."""
     line = f"error: {_visible_lines(with_flags(str(message).strip()))}"
-    with suppress(OSError):  # if nothing can be printed, the exit code still reports the failure
-        err.print(line, style="bold red" if err.is_terminal else None, markup=False)
+    err.print(line, style="bold red" if err.is_terminal else None, markup=False)
     sys.exit(code)
 
 

@@ -25,6 +25,7 @@ import diffusers
 import torch
 from torch import Tensor
 
+from nextscene.common import atomic
 from nextscene.common.atomic import UNFINISHED
 from nextscene.common.errors import UsageError
 from nextscene.shards.format.layout import MARK
@@ -73,6 +74,7 @@ def export(
     (draft / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     (draft / _CARD).write_text(model_card(about, str(dtype).removeprefix("torch."), licenses), encoding="utf-8")
     (draft / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    atomic.sync_tree(draft)  # before the summary, which says that the stage is finished
     _replace(folder, draft)
 
 
@@ -152,5 +154,5 @@ def _replace(folder: Path, draft: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
-    draft.rename(folder)
+    atomic.rename_synced(draft, folder)
     shutil.rmtree(old, ignore_errors=True)

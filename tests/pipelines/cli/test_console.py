@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,28 @@ def test_where_stderr_is_full_a_command_still_ends_with_its_code(tmp_path: Path)
             check=False,
         )
     assert ended.returncode == 2
+
+
+@pytest.mark.parametrize("closed", ["terminal", "pipe"])
+def test_progress_outlives_its_reader(closed: str, tmp_path: Path) -> None:
+    """A run that nobody watches any more goes on: SIGHUP may be ignored, as under nohup, or mean "save and stop"."""
+    reader, writer = os.openpty() if closed == "terminal" else os.pipe()
+    os.close(reader)
+    program = (
+        "from nextscene.pipelines.cli.step_progress import StepProgress\n"
+        "progress = StepProgress('sft')\n"
+        "progress.begin(3, 0)\n"
+        "progress.note('a line')\n"
+        "progress.step(1, {'loss': 0.5, 'samples_per_second': 1.0})\n"
+        "with progress.stopped_by_signals():\n"
+        "    progress.stop('SIGHUP')\n"
+        "open('done', 'w').close()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"}
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, stderr=writer, env=environment, check=False
+        )
+    finally:
+        os.close(writer)
+    assert ended.returncode == 0 and (tmp_path / "done").exists()

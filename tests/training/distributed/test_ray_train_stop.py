@@ -14,6 +14,7 @@ import ray.train
 
 from nextscene.training.distributed import ray_train
 from nextscene.training.errors import WorkersLost
+from nextscene.training.machine_faults import DiskFull, LoaderKilled, OutOfMemory
 from tests.training.stages import make_job, make_originals
 
 
@@ -61,3 +62,25 @@ def test_where_ray_fails_it_is_said_to(error: Exception, monkeypatch: pytest.Mon
     job = make_job(tmp_path / "data", make_originals(tmp_path / "originals"), tmp_path / "run")
     with pytest.raises(WorkersLost, match=r"the GCS is gone|killed"):
         ray_train.train_on_ray(job, 2, False, 3, lambda: False)
+
+
+@pytest.mark.parametrize("fault", [OutOfMemory, LoaderKilled, DiskFull])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_fault_of_one_of_several_workers_is_raised_so_that_ray_ends_the_others(
+    fault: type[Exception], workers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The others wait for it in a collective. Alone, it is returned: a retry would meet the same fault."""
+
+    def train(*_: object) -> None:
+        raise error
+
+    error = fault("a micro-batch does not fit")
+    monkeypatch.setattr("nextscene.training.trainer.train", train)
+    monkeypatch.setattr(ray_train, "current_world", lambda _timeout: SimpleNamespace(size=workers))
+    job = make_job(tmp_path / "data", make_originals(tmp_path / "originals"), tmp_path / "run")
+    if workers == 1:
+        assert ray_train._work({"job": job}) is error
+    else:
+        with pytest.raises(fault) as raised:
+            ray_train._work({"job": job})
+        assert raised.value is error

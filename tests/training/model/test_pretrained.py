@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -338,12 +339,15 @@ def test_what_was_not_trained_of_the_bridge_is_what_the_stage_began_with(
 
 
 def test_an_export_takes_the_place_of_the_one_before_and_leaves_nothing_else(
-    pretrained: PretrainedModels, bridge: Bridge, tmp_path: Path
+    pretrained: PretrainedModels, bridge: Bridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    on_disk: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: on_disk.add(os.fstat(handle).st_ino))
     for step in (1, 2):
         export(
             tmp_path / "export", architecture_config(bridge.config), named("bridge", bridge), pretrained, {"step": step}
         )
+        assert on_disk.issuperset(path.stat().st_ino for path in (tmp_path, *tmp_path.rglob("*")))
         assert json.loads((tmp_path / "export" / "nextscene.json").read_text()) == {"step": step}
         (tmp_path / "export" / "of the first").touch()
         assert [path.name for path in tmp_path.iterdir()] == ["export"]
