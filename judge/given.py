@@ -29,8 +29,7 @@ class GivenJudge:
 
 GIVEN = JudgeKind(
     name="given",
-    method="each scene is the one that the source gave with its clip, as it was written there by people or by another"
-    " tool; nothing here wrote or verified it",
+    method="each scene was given by the source, written by people or by another tool; no judge wrote or verified it",
     open=lambda settings: GivenJudge(),
     heading="The source gave the scenes.",
     reads_scenes=True,

@@ -58,7 +58,7 @@ _LIKELY_NAMES = {
     "id": re.compile("id"),
     "scene": re.compile(
         f"(({_BEFORE_A_CLIP}) )?scenes?( ({_SAID}))?( before)?|scene(description|text|caption)s?|"
-        f"({_BEFORE_A_CLIP}) ((shot|clip) )?({_SAID}|shots?|clips?)|before"
+        f"({_BEFORE_A_CLIP}) ((shot|clip) )?({_SAID})|before"
     ),
 }
 _ALIKE = 0.9

@@ -40,6 +40,6 @@ def test_the_caption_before_never_stands_for_a_scene() -> None:
 
 
 def test_its_kind_claims_no_verification_and_costs_nothing() -> None:
-    assert "nothing here wrote or verified it" in GIVEN.method
+    assert "no judge wrote or verified it" in GIVEN.method
     assert not (GIVEN.pays or GIVEN.is_language_model or GIVEN.can_caption or GIVEN.reads_preceding)
     assert GIVEN.reads_scenes and GIVEN.writes_scenes and not GIVEN.settings

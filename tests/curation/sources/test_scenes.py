@@ -126,7 +126,10 @@ LIKELY = [
     *["Scene", "scenes", "SCENE", "scene_description", "sceneText", "previous_scene", "preceding-scene"],
     *["prior_caption", "scene_before", "before"],
 ]
-UNLIKELY = "scene_id scene_start scene_number scene_end sceneIndex seen caption before_after_ratio previous_id".split()
+UNLIKELY = [
+    *["scene_id", "scene_start", "scene_number", "scene_end", "sceneIndex", "seen", "caption", "previous_id"],
+    *["before_after_ratio", "previous_clip", "prior_shot"],
+]
 
 
 def test_likely_names_of_a_scene_are_told_and_others_are_not() -> None:
