@@ -113,7 +113,8 @@ async def _round(judge: Judge, question: Question, scene: DescribedScene) -> Des
         declined.calls = said.calls + declined.calls
         raise
     if opinion is None:
-        return replace(scene, text=said.text, calls=scene.calls + said.calls)
+        unverified = replace(scene, verdict="", verdict_reason="", judge_model="")
+        return replace(unverified, text=said.text, calls=scene.calls + said.calls)
     failed = (RejectedScene(said.text, opinion.reason),) if opinion.verdict == "Fail" else ()
     return replace(
         scene,

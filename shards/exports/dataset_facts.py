@@ -17,7 +17,7 @@ RECORD_FIELDS: Mapping[str, str] = {
     "scene_description": "what came before it; empty where there is no scene",
     "verdict": "Pass, or empty where no scene was verified",
     "rounds": "how often a scene was described and verified",
-    "judge": "the judge, which decides where scenes come from and how they are verified",
+    "judge": "the judge, which decides where scenes come from and whether they are verified",
     "judge_model": "the model that gave the verdict, or empty",
     "prompt_sha256": "of the template that asked for the scene, or empty",
     "frames": "frames of the clip",

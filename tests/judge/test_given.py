@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from nextscene.curation.stages.describe import DescribedScene, describe_clips
-from nextscene.judge.base import NoVerdict, Question
+from nextscene.judge.base import NoVerdict, Question, Verdict
 from nextscene.judge.given import GIVEN, GivenJudge
 
 SCENE = "A door creaks –\nthen  silence."
@@ -32,6 +32,19 @@ def test_a_clip_without_caption_or_scene_is_rejected(caption: str, scene: str, r
     ended = described(caption, scene)
     assert ended.outcome and (ended.outcome.outcome, ended.outcome.reason) == ("rejected", reason)
     assert (ended.text, ended.verdict, ended.rounds) == ("", "", 0)
+
+
+def test_a_scene_taken_unverified_after_a_fail_has_no_verdict() -> None:
+    class Unsure(GivenJudge):
+        rounds = 3
+
+        async def verify(self, question: Question, scene: str) -> Verdict | None:  # type: ignore[override]
+            return Verdict("Fail", "no", "model") if next(left) else None
+
+    left = iter([True, False])
+    found = asyncio.run(describe_clips(Unsure(), Question("id", "a man enters", given_scene=SCENE)))
+    assert (found.text, found.verdict, found.judge_model, found.outcome) == (SCENE, "", "", None)
+    assert (found.rounds, [one.reason for one in found.turned_down]) == (1, ["no"])
 
 
 def test_the_caption_before_never_stands_for_a_scene() -> None:
