@@ -36,7 +36,7 @@ from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.flag_names import with_flags
-from nextscene.pipelines.cli.options import BudgetAmount, NoBound, options
+from nextscene.pipelines.cli.options import BudgetAmount, NoLimit, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE
 from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shell import command
@@ -51,7 +51,7 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 def _kept(given: Mapping[str, Any]) -> str:
     if given["verifying"] or given["telling"] or given["estimating"]:
         return "nothing was changed; run the same command again"
-    return "all that was finished is kept; run the same command again to go on"
+    return "all that was finished is kept; run the same command again to continue"
 
 
 @click.command(cls=Command)
@@ -87,7 +87,7 @@ def _kept(given: Mapping[str, Any]) -> str:
     "--budget-usd",
     type=BudgetAmount(),
     metavar="X|none",
-    help="Most to spend on --out, over all runs; none is no limit.  [default: as last given for --out, else none]",
+    help="Most to spend on --out, over all runs; none means no limit.  [default: as last given for --out, else none]",
 )
 @click.option(
     "--batches/--no-batches",
@@ -117,7 +117,7 @@ def main(
     model: str | None,
     estimating: bool,
     assume: str,
-    budget_usd: Decimal | NoBound | None,
+    budget_usd: Decimal | NoLimit | None,
     batches: bool | None,
     caption_missing: bool,
     skip_uncaptioned: bool,
@@ -190,18 +190,16 @@ def _only(sources: tuple[str, ...]) -> str | None:
 def _refuse_beside(looking: str, given: Mapping[str, Any]) -> None:
     for flag, value in given.items():
         if value:
-            raise UsageError(f"{looking} looks at --out and does nothing else; leave {flag} out, or {looking}")
+            raise UsageError(f"{looking} only reads --out; leave out {flag} or {looking}")
 
 
 def _refuse_contradictions(estimating: bool, assume: str, retry: str | None, stop_after: int | None) -> None:
     if estimating and retry is not None:
-        raise UsageError("--estimate counts what is not decided yet, --retry does anew what is; leave one of them out")
+        raise UsageError("--estimate is about undecided clips, --retry about decided ones; leave one of them out")
     if stop_after and retry is not None:
-        raise UsageError(
-            "--stop-after counts clips that are not decided, --retry does anew what is; leave one of them out"
-        )
+        raise UsageError("--stop-after counts undecided clips, --retry is about decided ones; leave one of them out")
     if assume and not estimating:
-        raise UsageError("--assume is what --estimate reckons with; give --estimate, or leave it out")
+        raise UsageError("--assume sets assumptions of --estimate; give --estimate too, or leave --assume out")
 
 
 def _uncaptioned(caption_missing: bool, skip_uncaptioned: bool) -> Literal["mistake", "caption", "skip"]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import torch
 
 _READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them"
-_GO_ON = "the shards that are finished are kept; run the same command again to go on"
+_GO_ON = "the shards that are finished are kept; run the same command again to continue"
 
 
 def _width_and_height(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, int]:
@@ -60,15 +60,11 @@ def _width_and_height(_context: click.Context, _parameter: click.Parameter, text
     "--latents",
     "--out",
     "out",
-    help="Folder of the latents, for a dataset that cannot be written to; training is given the same.  [default: below"
-    " --data, where training finds them]",
+    help="Folder of the latents, for a dataset that cannot be written to; give it to train as --latents.  [default:"
+    " below --data, where training finds them]",
 )
 @click.option(
-    "--max-frames",
-    type=int,
-    default=65,
-    show_default=True,
-    help="Longest clip in frames, 8k + 1; what follows is left out.",
+    "--max-frames", type=int, default=65, show_default=True, help="Most frames of a clip, 8k + 1; the rest is cut off."
 )
 @click.option(
     "--size",

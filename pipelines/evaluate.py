@@ -43,7 +43,7 @@ from nextscene.training.model.model_folders import export_of
 if TYPE_CHECKING:
     from nextscene.training.config import PromptForm
 
-_GO_ON = "the videos and the answers so far are kept, and the command goes on from them"
+_GO_ON = "the videos and the answers so far are kept, and the same command continues from them"
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 @click.option("--judge-model", help=f"Model of the judge of --stage rl.  [default: {ClaudeConfig().model}]")
 @options(Recipe, without=("name", "stage", "after", "reward.judge.model", *_NOT_ASKED), in_recipes=_set_by_recipes())
 @renamed("--reward.judge.model", "--judge-model")
-@handle_errors("what is in checkpoints is kept; the same command with --resume goes on from the last one")
+@handle_errors("what is in checkpoints is kept; the same command with --resume continues from the last one")
 def main(
     stage: str,
     data: tuple[str, ...],
@@ -153,8 +153,8 @@ def main(
     The stages are connector, generator, sft and rl, in that order. Under torchrun all processes train together; with
     --launcher ray, Ray's workers do. Ctrl-C, or another signal that asks the command to end, leaves a checkpoint.
 
-    The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples;
-    OUT/export gets the model for from_pretrained. The stage rl asks Claude, which costs money and is limited by
+    The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples; its
+    subfolder export gets the model for from_pretrained. The stage rl asks Claude, which costs money and is limited by
     --budget-usd, unless --reward.kind is retrieval; everything it made is in candidates.
 
     The flags from --seed on are lines of the recipe. A recipe default is the value of a recipe that does not have the
@@ -171,7 +171,7 @@ def main(
             f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}; name another --recipe"
         )
     if word := RestartNotice.read(out / settings.name):
-        console.fail(f"{word.why}; that was meant, so torchrun's restart of it ends at once", word.code)
+        console.fail(f"{word.why}; no restart is wanted after that, so the one by torchrun ends at once", word.code)
     places, encoded = places_of("--data", settings, data), places_of("--latents", settings, latents)
     if unknown := encoded.keys() - places.keys():
         raise UsageError(f"--latents {min(unknown)}=…: no --data has this name; give the latents the name of theirs")
@@ -186,14 +186,14 @@ def main(
             console.err.print(change, markup=False)
     for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
         if value is not None and not settings.asks_claude:
-            raise UsageError(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
+            raise UsageError(f"{flag}: only the reward causal_consistency of --stage rl costs money; leave {flag} out")
     job = make_job(settings, places, out, qwen, ltx, init, resume)
     job = replace(job, budget=budget, prices=known, latents=encoded)
     with _alone(job) as owned:
         summary = _train(owned, launcher, workers, failures, ray_address)
     if not summary.finished:
         if _leads():
-            console.err.print(f"stopped at step {summary.step} of {summary.steps}; go on with --resume")
+            console.err.print(f"stopped at step {summary.step} of {summary.steps}; continue with --resume")
         sys.exit(_stopped())
     if _leads():
         print_summary(summary, out)

@@ -82,7 +82,8 @@ OLD_IDIOMS = (
     r"\bfor good\b",
     r"\blet go\b",
     r"fmt: (?:skip|off)",
-    r"\b\w*(?:colour|behaviour|optimis|normalis|neighbour|initialis|recognis)\w*",
+    r"\b\w*(?:colour|behaviour|optimis|normalis|neighbour|initialis|recognis|honour|grey)\w*",
+    r"\b(?:learnt|spelt|judgements?|licences?|centred|centre)\b",
 )
 """Forms that docstrings and comments no longer have: questions, passives without an agent, British spelling."""
 
@@ -113,6 +114,29 @@ def strings(module: Path) -> Iterator[str]:
             yield node.value
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+
+
+RIDDLES = (
+    r"(?<!there )(?<!There )\b(?:is|are) no (?!longer\b)\w+",
+    r"\breckon\w*",
+    r"\bnothing is (?:said|told) of\b",
+    r"\bthat was meant\b",
+    r"\b(?:no|without a) bound\b",
+    r"\bgo(?:es|ing)? on\b",
+    r"\bdo(?:es)? anew\b",
+)
+"""Forms of messages and help that a stranger reads twice; for example "is no file", for "is not a file"."""
+
+
+def test_messages_have_no_riddle() -> None:
+    found = [
+        f"{module}: {match[0]}"
+        for module in modules()
+        for text in strings(module)
+        for riddle in RIDDLES
+        for match in re.finditer(riddle, text)
+    ]
+    assert found == []
 
 
 def docstrings(module: Path) -> set[str]:

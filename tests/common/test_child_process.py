@@ -1,4 +1,4 @@
-"""What a decoder may do to a run: nothing. Its clip ends, with the evidence, and the others go on."""
+"""What a decoder may do to a run: nothing. Its clip ends, with the evidence, and the others continue."""
 
 from __future__ import annotations
 

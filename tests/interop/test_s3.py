@@ -545,7 +545,7 @@ def test_a_killed_run_goes_on_and_ends_as_on_disk(film: tuple[Path, Path], bucke
 def test_a_server_that_goes_away_and_a_credential_that_expires_fail_no_clip(
     film: tuple[Path, Path], bucket: Bucket, here: Place, gate: Gate
 ) -> None:
-    """Both stop the run with one line and exit code 3; the same command goes on to the same dataset."""
+    """Both stop the run with one line and exit code 3; the same command continues to the same dataset."""
     s3 = OnS3(film, bucket, here, gate.port)
     ends = []
     impatient = fault_injection(TRIES="1")

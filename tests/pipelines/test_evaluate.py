@@ -284,7 +284,7 @@ def test_a_video_that_was_damaged_is_named(given: Given, api: ClaudeApi) -> None
             "--judge-model claude-sonnet-55: no price known",
         ),
         (["--scenes", "{scenes}", "--model", "a={run}", "--judge.frames", "0"], "judge.frames must be above 0"),
-        (["--scenes", "{scenes}", "--model", "a={run}", "--budget-usd", "inf"], "no amount of money"),
+        (["--scenes", "{scenes}", "--model", "a={run}", "--budget-usd", "inf"], "is not an amount of money"),
         (["--scenes", "{scenes}", "--model", "a={run}", "--frames", "6"], "such a video cannot be made"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`--out OUT` alone goes on with what was begun there, and what is told besides is compared."""
+"""`--out OUT` alone continues with what was begun there, and what is told besides is compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures of the machine in a run: one line with the shape and the setting, or the place, and a run that goes on."""
+"""Failures of the machine in a run: one line with the shape and the setting, or the place, and a run that continues."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 
 def told(job: TrainingJob, rank: Callable[..., Any] = on_rank, *arguments: Any) -> str:
-    """The one line with which a run ends that is to be gone on with."""
+    """The one line with which a run ends that is to be continued with."""
     with pytest.raises(TrainingStopped) as end:
         by_ranks(1, rank, job, *arguments)
     assert end.value.exit_code == 3 and "\n" not in str(end.value)

@@ -176,7 +176,7 @@ def test_epochs_show_each_sample_as_often_as_they_say(epochs: float, samples: in
         ({"seed": 1}, False),
     ],
 )
-def test_what_decides_what_is_learnt_may_not_change_on_the_way(changes: dict[str, Any], same: bool) -> None:
+def test_what_decides_what_is_learned_may_not_change_on_the_way(changes: dict[str, Any], same: bool) -> None:
     assert (replace(Recipe(), **changes).identity_settings() == Recipe().identity_settings()) is same
 
 

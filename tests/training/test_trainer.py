@@ -133,7 +133,7 @@ def assert_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-# ---- what is learnt ---------------------------------------------------------------------------------------------
+# ---- what is learned ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -315,7 +315,7 @@ def test_a_training_whose_lock_was_taken_writes_nothing(stage: Stage) -> None:
     [{"replicas": 2, "checkpointing": "full"}, {"gather_language": False, "checkpointing": "selective"}],
     ids=str,
 )
-def test_what_is_learnt_does_not_depend_on_the_layout(whole: Ran, stage: Stage, changes: dict[str, Any]) -> None:
+def test_what_is_learned_does_not_depend_on_the_layout(whole: Ran, stage: Stage, changes: dict[str, Any]) -> None:
     recipe = replace(RECIPE, steps=2, parallel=replace(RECIPE.parallel, **changes))
     laid_out = ran(stage.job(str(changes["checkpointing"]), recipe), 2)
     assert laid_out.losses == pytest.approx({step: whole.losses[step] for step in (1, 2)}, abs=1e-5)

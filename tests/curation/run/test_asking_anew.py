@@ -184,7 +184,7 @@ def test_the_answers_of_a_clip_that_failed_for_another_reason_are_used_again(
     assert_conserved(tmp_path / "out", CLAUDE)
 
 
-def test_a_source_put_in_place_is_asked_about_for_the_first_time_and_its_neighbours_not_again(
+def test_a_source_put_in_place_is_asked_about_for_the_first_time_and_its_neighbors_not_again(
     api: ClaudeApi, tmp_path: Path
 ) -> None:
     make_video(tmp_path / "in" / "a.mp4", 0.25)

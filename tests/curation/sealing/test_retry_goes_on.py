@@ -1,4 +1,4 @@
-"""A `--retry` that was stopped goes on: what it has sealed is done, and nothing that it has bought is bought again."""
+"""A `--retry` that was stopped continues: what it has sealed is done, and nothing is bought twice."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_run_without_retry_leaves_an_open_one_and_says_so(
     stop_in_the_second_shard(api, source, out)
     before = len(api.exchanges)
     build(source, out)
-    assert any("`retry` dropped,failed,refused" in line and "goes on" in line for line in caplog.messages)
+    assert any("`retry` dropped,failed,refused" in line and "continues" in line for line in caplog.messages)
     assert_conserved(out, SMALL_SHARDS)
     build(source, out, ANEW)
     bought = [exchange for exchange in api.exchanges[before:] if exchange.usage]

@@ -53,11 +53,11 @@ def seen(
 
 
 def ramp(path: Path, frames: int, rate: str, *extra: str) -> Path:
-    """A video whose n-th frame is one flat grey, LEVELS apart from its neighbours', over and over."""
-    grey = f"color=size=854x480:rate={rate}:color=black,format=yuv420p,geq=lum='30+{LEVELS}*mod(N\\,9)':cb=128:cr=128"
+    """A video whose n-th frame is one flat gray, LEVELS apart from its neighbors', over and over."""
+    gray = f"color=size=854x480:rate={rate}:color=black,format=yuv420p,geq=lum='30+{LEVELS}*mod(N\\,9)':cb=128:cr=128"
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding = ["-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv420p", "-color_range", "tv", *extra]
-    run_ffmpeg("-f", "lavfi", "-i", grey, "-frames:v", str(frames), *encoding, str(path))
+    run_ffmpeg("-f", "lavfi", "-i", gray, "-frames:v", str(frames), *encoding, str(path))
     return path
 
 

@@ -235,7 +235,7 @@ def test_an_empty_purse_stops_the_run_whatever_its_status(status: int) -> None:
         ("soon", "busy", 0),
     ],
 )
-def test_a_retry_after_is_honoured_within_reason(header: str, kind: Kind, seconds: float) -> None:
+def test_a_retry_after_is_honored_within_reason(header: str, kind: Kind, seconds: float) -> None:
     fault = met((response(429, error("rate_limit_error", "no"), {"retry-after": header}), "close"))
     assert (fault.kind, fault.retry_after) == (kind, seconds)
 

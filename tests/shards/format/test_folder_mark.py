@@ -1,4 +1,4 @@
-"""The mark: what is ours is known, what is not is left as it is, and what older versions left goes on."""
+"""The mark: what is ours is known, what is not is left as it is, and what older versions left continues."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_a_loader_gives_batches_of_latents(latents: LatentDataset, workers: int)
 
 
 def test_latents_are_drawn_in_the_order_of_their_clips(latents: LatentDataset, tmp_path: Path) -> None:
-    """So it makes no difference to what is learnt, and when, which of the two is read."""
+    """So it makes no difference to what is learned, and when, which of the two is read."""
     clips = ClipDataset(clip_dataset(tmp_path, LENGTHS).uri)
     from_clips, from_latents = (islice(Loader(one, micro_batch=2, seed=3), 24) for one in (clips, latents))
     assert [batch.refs for batch in from_latents] == [batch.refs for batch in from_clips]

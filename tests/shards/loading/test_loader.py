@@ -197,7 +197,7 @@ def test_another_number_of_ranks_and_another_micro_batch_go_on_with_the_same_glo
 
 
 def test_a_micro_batch_of_which_no_global_batch_is_made_is_refused(clips: ClipDataset) -> None:
-    with pytest.raises(ValueError, match="a global batch of 8 is no multiple of 3"):
+    with pytest.raises(ValueError, match="a global batch of 8 is not a multiple of 3"):
         dealt(clips, micro_batch=3)
     for micro_batch in (3, 0, None, "2"):
         with pytest.raises(StateMismatch, match="micro_batch"):

@@ -85,7 +85,7 @@ def correlation(one: Tensor, other: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]).double())[0, 1])
 
 
-def test_nothing_random_about_a_sample_tells_of_the_rest_of_it_or_of_its_neighbour(many: SampleNoise) -> None:
+def test_nothing_random_about_a_sample_tells_of_the_rest_of_it_or_of_its_neighbor(many: SampleNoise) -> None:
     first = [many.drop, many.uniform[:, 0], many.uniform[:, 1], many.normal, many.posterior[:, 0, 0, 0, 0]]
     numbers = [*first, many.noise[:, 0, 0, 0, 0]]
     for place, one in enumerate(numbers):

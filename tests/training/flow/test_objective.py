@@ -15,7 +15,7 @@ SIGMAS = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=4)
 
 
 def pair(seed: int, batch: int) -> tuple[Tensor, Tensor]:
-    """Data, not centred, and noise: tokens [B, S, C]."""
+    """Data, not centered, and noise: tokens [B, S, C]."""
     draw = torch.Generator().manual_seed(seed)
     return 2 * torch.randn(batch, 5, 3, generator=draw) + 1, torch.randn(batch, 5, 3, generator=draw)
 

@@ -134,7 +134,7 @@ def test_frames_that_are_not_of_the_form_are_refused(vae: AutoencoderKLLTXVideo,
 
 @pytest.mark.parametrize(("width", "height"), [(30, 24), (32, 22), (33, 24), (32, 0), (0, 24)])
 def test_sides_that_are_no_multiples_are_refused(vae: AutoencoderKLLTXVideo, width: int, height: int) -> None:
-    with pytest.raises(ValueError, match=f"{width}×{height} pixels are no multiples of 4"):
+    with pytest.raises(ValueError, match=f"{width}×{height} pixels are not multiples of 4"):
         check_shape(vae, 9, width, height)
 
 

@@ -182,11 +182,11 @@ def test_the_trainer_finds_all_that_it_wants_in_the_two_folders(made: Path) -> N
     assert Ratios.of(pretrained.vae(torch.float32)) == Ratios(8, 32)
 
 
-# ---- what is learnt ------------------------------------------------------------------------------------------------
+# ---- what is learned ------------------------------------------------------------------------------------------------
 
 
 def slopes(videos: int) -> Tensor:
-    """Videos [N, 17, 64, 96, RGB] whose colours rise and fall evenly in time, down and across."""
+    """Videos [N, 17, 64, 96, RGB] whose colors rise and fall evenly in time, down and across."""
     numbers = torch.rand(videos, 4, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
     numbers[:, 0] *= 2
     axes = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in (17, 64, 96)), indexing="ij")

@@ -24,7 +24,7 @@ def page(step: int, clip_id: str = "clip") -> CandidatePage:
     )
 
 
-def test_a_page_has_the_best_first_and_says_who_was_learnt_from(tmp_path: Path) -> None:
+def test_a_page_has_the_best_first_and_says_who_was_learned_from(tmp_path: Path) -> None:
     page(3).write(tmp_path)
     told = json.loads((tmp_path / "candidates/step-3/clip.json").read_text())
     assert [one["verdict"] for one in told["candidates"]] == ["Fail", "Pass", "missing"]
