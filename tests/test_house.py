@@ -75,6 +75,21 @@ def test_every_test_of_a_room_lies_where_its_module_lies() -> None:
     assert astray == []
 
 
+LONGEST_NAME = 75
+
+
+def test_no_name_of_a_test_is_longer_than_a_line_of_a_report() -> None:
+    too_long = [
+        f"{path.relative_to(REPOSITORY)}: {node.name}"
+        for path in sorted((REPOSITORY / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and len(node.name) > LONGEST_NAME
+    ]
+    assert too_long == []
+
+
 OLD_IDIOMS = (
     r'^"""(?:Of|What|Whether|How|Where|Why|When|Which)\b',
     r"\bRaises\b",

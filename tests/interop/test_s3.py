@@ -282,7 +282,7 @@ def test_files_lists_what_a_folder_holds_and_nothing_where_there_is_none(bucket:
     assert out.files("ledger/units") == []
 
 
-def test_an_object_that_went_or_changed_fails_alone_and_a_bucket_that_went_stops_the_run(
+def test_a_lost_or_changed_object_fails_alone_and_a_lost_bucket_stops_the_run(
     tmp_path: Path, bucket: Bucket, server: int
 ) -> None:
     for name in ("gone/a", "kept/b", "new/c"):

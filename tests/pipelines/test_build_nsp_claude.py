@@ -397,9 +397,7 @@ def _make(here: Place, *words: str, **extra: str) -> subprocess.CompletedProcess
     )
 
 
-def test_make_shards_with_claude_and_no_key_fails_in_one_line_before_anything_is_fetched(
-    here: Place, tmp_path: Path
-) -> None:
+def test_make_shards_with_claude_without_a_key_fails_before_any_download(here: Place, tmp_path: Path) -> None:
     done = _make(here, "shards", "JUDGE=claude", f"OUT={tmp_path / 'out'}", "RUN=false", "VENV=nowhere-to-be-made")
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
     assert done.returncode == 2

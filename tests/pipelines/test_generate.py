@@ -154,7 +154,7 @@ def test_the_original_is_made_of_the_text_itself_at_its_own_frame_rate(given: Gi
 # ---- what is not made twice ----------------------------------------------------------------------------------------
 
 
-def test_what_stands_there_made_alike_is_not_made_again_and_nothing_is_opened_for_it(
+def test_existing_videos_of_the_same_settings_are_kept_and_no_model_is_opened(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given.make()

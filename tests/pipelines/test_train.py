@@ -214,9 +214,7 @@ def test_a_run_tells_what_it_trains_and_what_it_came_to_and_is_not_written_over(
     assert given.steps == [1, 2]
 
 
-def test_latents_of_a_dataset_that_is_only_read_lie_elsewhere_and_those_that_do_not_fit_are_told(
-    given: Given, tmp_path: Path
-) -> None:
+def test_latents_of_a_read_only_dataset_lie_elsewhere_and_misfits_are_named(given: Given, tmp_path: Path) -> None:
     data, elsewhere = shutil.copytree(given.data, tmp_path / "data"), str(tmp_path / "latents")
     flags = ["--data", str(data), "--ltx", str(given.originals.ltx), "--size", "32x24", "--max-frames", "9"]
     ended = CliRunner().invoke(encode_latents.main, [*flags, "--latents", elsewhere])
@@ -292,9 +290,7 @@ def test_a_run_that_is_told_to_stop_before_its_first_step_takes_none(
     assert given.steps == []
 
 
-def test_processes_that_torchrun_starts_again_go_on_with_the_run_that_they_began(
-    given: Given, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_restarted_by_torchrun_continue_their_run(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "lost one")
     assert given.run("--steps", "1")[0] == 0
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
@@ -350,7 +346,7 @@ def test_a_stop_for_a_reason_is_not_undone_by_torchruns_restart(given: Given, mo
 
 
 @pytest.mark.slow
-def test_what_torchrun_learns_until_it_is_told_to_stop_is_what_one_process_learns(given: Given, here: Place) -> None:
+def test_torchrun_stopped_by_a_signal_has_learned_what_one_process_learns(given: Given, here: Place) -> None:
     """One of its processes is told, alone: both stop at one step, and are not started again. One process continues."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
     flags = given.flags("--steps", "10000", "--logging.checkpoint-every", "0", "--resume")

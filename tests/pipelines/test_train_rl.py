@@ -144,7 +144,7 @@ def test_the_budget_stops_it_with_a_checkpoint_and_a_larger_one_goes_on(given: G
     )
 
 
-def test_a_signal_while_verdicts_are_waited_for_gives_the_step_up_and_nothing_is_paid_for_twice(
+def test_a_signal_while_waiting_for_verdicts_drops_the_step_without_double_cost(
     given: Given, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the second step, of whose answers some are there."""

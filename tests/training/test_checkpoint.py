@@ -175,7 +175,7 @@ def _killed(rank: int, world: int, job: TrainingJob) -> None:
         on_rank(rank, world, job)
 
 
-def test_a_run_that_was_killed_while_it_saved_goes_on_from_the_checkpoint_before(
+def test_a_run_killed_while_saving_resumes_from_the_checkpoint_before(
     undisturbed: tuple[TrainingJob, Quiet], tmp_path: Path
 ) -> None:
     job = replace(undisturbed[0], run=tmp_path)
@@ -248,7 +248,7 @@ def poisoning(step: int, value: float) -> Callable[..., None]:
     return poison
 
 
-def test_clips_with_a_loss_that_is_not_finite_are_named_and_the_weights_before_them_kept(
+def test_clips_with_a_non_finite_loss_are_named_and_earlier_weights_kept(
     data: Path, pretrained: PretrainedModels, tmp_path: Path
 ) -> None:
     job = make_job(data, pretrained, tmp_path / "run", RECIPE)

@@ -174,9 +174,7 @@ def test_a_thread_that_finds_the_disk_full_prints_no_traceback(
 # ---- processes --------------------------------------------------------------------------------------------------
 
 
-def test_a_lost_process_ends_the_run_in_a_line_that_torchrun_and_ray_do_not_take_for_an_end(
-    stage: Stage, tmp_path: Path
-) -> None:
+def test_a_lost_process_is_a_one_line_fault_and_not_a_deliberate_stop(stage: Stage, tmp_path: Path) -> None:
     lost = RuntimeError(
         "[gloo/transport/tcp/pair.cc:537] Read error [10.0.0.2]:31: Connection reset by peer.\nSee logs"
     )

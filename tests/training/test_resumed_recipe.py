@@ -54,7 +54,7 @@ def test_a_setting_that_is_newer_than_the_run_has_its_default() -> None:
 
 
 @pytest.mark.parametrize("recipe", [BEGAN, RL])
-def test_a_run_that_recorded_only_what_decides_the_result_takes_the_rest_from_the_recipe(recipe: Recipe) -> None:
+def test_a_run_that_recorded_only_its_identity_takes_the_rest_from_the_recipe(recipe: Recipe) -> None:
     changed = replace(recipe, seed=9, optimizer=replace(recipe.optimizer, lr=0.25))
     fixed_then = {**recipe.identity_settings(), "data.micro_batch": recipe.data.micro_batch}
     resumed, lines = resumed_recipe(changed, [], info(recipe, settings={}, determining=fixed_then))

@@ -267,7 +267,7 @@ def test_a_run_goes_on_by_any_number_of_ranks_as_if_nothing_had_been(
         assert_equal(tensors(job, 4), tensors(undisturbed.job, 4))
 
 
-def test_a_run_goes_on_in_other_micro_batches_with_the_samples_that_it_would_have_had(whole: Ran, stage: Stage) -> None:
+def test_a_run_resumed_with_other_micro_batches_has_the_same_samples(whole: Ran, stage: Stage) -> None:
     """From its second step, in micro-batches of 2, which would come in another order in a new run."""
     recipe = replace(RECIPE, data=replace(RECIPE.data, micro_batch=2))
     job = stage.job("regrouped", recipe, resume=True)
@@ -362,7 +362,7 @@ def test_a_stage_begins_with_the_averaged_weights_of_the_one_before(connector: L
         assert not torch.equal(handed[f"average.{name}"], handed[f"model.{name}"])
 
 
-def test_what_an_earlier_stage_trained_is_carried_on_by_one_that_does_not_train_it(whole: Ran, stage: Stage) -> None:
+def test_parameters_of_an_earlier_stage_are_kept_by_one_that_freezes_them(whole: Ran, stage: Stage) -> None:
     recipe = replace(CONNECTOR, name="sft", stage="sft")
     job = stage.job("carried", recipe, init=whole.job.checkpoints / "step-4")
     assert ran(stopped(job, 1)).summary.finished

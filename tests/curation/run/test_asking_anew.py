@@ -184,9 +184,7 @@ def test_the_answers_of_a_clip_that_failed_for_another_reason_are_used_again(
     assert_conserved(tmp_path / "out", CLAUDE)
 
 
-def test_a_source_put_in_place_is_asked_about_for_the_first_time_and_its_neighbors_not_again(
-    api: ClaudeApi, tmp_path: Path
-) -> None:
+def test_a_restored_source_is_asked_about_and_its_neighbors_are_not(api: ClaudeApi, tmp_path: Path) -> None:
     make_video(tmp_path / "in" / "a.mp4", 0.25)
     rows = [{"video": "a.mp4", "caption": "one thing"}, {"video": "late.mp4", "caption": "a late thing"}]
     source = write_csv(tmp_path / "in" / "clips.csv", rows)

@@ -286,7 +286,7 @@ def test_a_clip_with_a_caption_is_not_looked_at_when_it_is_tried(
     try_clip(UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), "", "r"), alone)
 
 
-def test_a_unit_that_kills_is_taken_apart_and_goes_on_without_the_clip_that_kills(run: Callable[..., int]) -> None:
+def test_a_unit_that_kills_workers_is_split_and_continues_without_the_clip(run: Callable[..., int]) -> None:
     """The unit's worker dies, then twice that of its one clip alone."""
     death = exceptions.WorkerCrashedError()
     cluster = Cluster(results={"screen": [death], "try": [death] * (CLIP_CRASHES_ALLOWED + 1)})

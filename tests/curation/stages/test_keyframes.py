@@ -228,7 +228,7 @@ def test_as_many_frames_as_are_wanted_and_there(tmp_path: Path, wanted: int) -> 
 # ---- what goes wrong -------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_decoded_is_an_ending_with_evidence_that_is_the_same_every_time(tmp_path: Path) -> None:
+def test_an_undecodable_clip_ends_with_the_same_evidence_every_time(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 0.5)
     known, data = measured(path), path.read_bytes()
     at = data.index(b"mdat") + 4

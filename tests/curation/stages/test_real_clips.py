@@ -128,7 +128,7 @@ def test_a_clip_holds_exactly_the_source_frames_it_should(
 
 
 @pytest.mark.parametrize(("name", "start", "end"), [*((name, 0.0, None) for name in KEPT_VIDEOS), *SPANS])
-def test_at_training_size_the_same_frames_are_seen_upright_square_and_in_true_tones(
+def test_at_training_size_the_same_frames_are_upright_square_and_true_in_tone(
     out: Path, name: str, start: float, end: float | None
 ) -> None:
     frames = source_frames(CLIPS / name, start + 5.5)

@@ -264,9 +264,7 @@ def test_no_word_of_a_caption_is_lost(text: str) -> None:
     assert as_value(value) == value
 
 
-def test_what_was_cut_off_is_asked_again_with_twice_the_room_and_nothing_else_changed(
-    wire: list[bytes], tmp_path: Path
-) -> None:
+def test_a_truncated_answer_is_asked_again_with_twice_the_tokens_alone(wire: list[bytes], tmp_path: Path) -> None:
     question = replace(PLAIN, caption="TRUNCATE-ONCE")
     with ClaudeApi() as api:
         ask(api, lambda judge: judge.describe(question, ()), ClaudeConfig(), tmp_path)
@@ -311,7 +309,7 @@ def said(request: Request) -> str:
 
 
 @given(tricky, st.lists(tricky, max_size=3).map(tuple))
-def test_user_text_answers_place_and_system_prompt_together_are_the_papers_template(
+def test_user_text_answer_slot_and_system_prompt_form_the_papers_template(
     caption: str, rejected_scenes: tuple[str, ...]
 ) -> None:
     template = load("preceding_description").text
@@ -342,9 +340,7 @@ def test_the_verification_is_the_papers_template_whole_then_the_two_texts(scene:
 
 
 @given(tricky, tricky)
-def test_the_question_of_consistency_is_the_papers_template_with_the_two_texts_in_their_places(
-    scene: str, caption: str
-) -> None:
+def test_the_consistency_question_is_the_papers_template_with_both_texts(scene: str, caption: str) -> None:
     request = RequestBuilder(FIRST, price()).consistency(Question("", caption), scene)
     before, _, rest = load("causal_consistency").text.partition("{scene_description}")
     between, _, after = rest.partition("{caption}")

@@ -98,7 +98,7 @@ def test_a_second_signal_leaves_the_end_in_order(second: signal.Signals) -> None
     assert done == ["tidied"]
 
 
-def test_a_second_interrupt_hurries_the_end_and_the_first_signal_still_decides_the_code() -> None:
+def test_a_second_interrupt_hurries_the_end_and_the_first_decides_the_code() -> None:
     def command() -> None:
         try:
             signal.raise_signal(signal.SIGHUP)
@@ -254,7 +254,7 @@ main()
 
 
 @pytest.mark.parametrize(("numbers", "code"), [([signal.SIGTERM, signal.SIGHUP], 0), ([signal.SIGINT], 130)])
-def test_a_signal_while_the_process_waits_for_its_threads_changes_nothing_or_ends_it(
+def test_a_signal_while_threads_are_joined_changes_nothing_or_ends_the_process(
     numbers: list[signal.Signals], code: int, tmp_path: Path
 ) -> None:
     env = {"PYTHONPATH": str(REPOSITORY)}

@@ -81,7 +81,7 @@ def test_what_was_sealed_comes_back_to_the_bit(sample: LatentSample) -> None:
     assert latents.shapes.tolist() == [[record.latent_frames, record.latent_width, record.latent_height]]
 
 
-def test_a_latent_is_stored_as_little_endian_halves_of_channels_frames_height_and_width() -> None:
+def test_a_latent_is_stored_as_little_endian_float16_in_the_order_c_f_h_w() -> None:
     raw = WHOLE.contents[1]
     assert len(raw) == 2 * (CHANNELS + 1) * 3 * 2 * 3
     channel, frame, row, column = 4, 2, 1, 2

@@ -131,7 +131,7 @@ def test_each_latent_is_the_posterior_that_the_vae_itself_gives_for_the_clip(
             assert np.allclose(latent[-1], channel, rtol=2**-10, atol=1e-5)
 
 
-def test_the_shards_are_those_of_the_dataset_with_the_same_keys_in_the_same_order(whole: Path, ltx: Path) -> None:
+def test_latent_shards_have_the_keys_of_the_dataset_in_the_same_order(whole: Path, ltx: Path) -> None:
     out, source = Storage.at(found(whole, ltx)), Storage.at(whole)
     manifest = Manifest.read(out)
     assert manifest.complete

@@ -65,9 +65,7 @@ def cache(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return made
 
 
-def test_an_id_is_the_folder_of_its_newest_snapshot_and_an_id_with_a_revision_that_of_its_own(
-    models: Path, cache: Path
-) -> None:
+def test_an_id_resolves_to_its_newest_snapshot_and_with_a_revision_to_that(models: Path, cache: Path) -> None:
     old = model_folder(LTX_ID, LTX)
     assert old == cache / "models--Lightricks--LTX-Video" / "snapshots" / OLD
     new = lay_cached(models / "ltx", cache, LTX_ID, NEW)

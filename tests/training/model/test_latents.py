@@ -88,7 +88,7 @@ def test_a_clip_is_encoded_the_same_alone_and_in_a_batch(vae: AutoencoderKLLTXVi
     torch.testing.assert_close(together.logvar[1:], alone.logvar)
 
 
-def test_the_posterior_of_a_vae_in_half_precision_is_given_in_float32_without_gradient(video: Tensor) -> None:
+def test_the_posterior_of_a_half_precision_vae_is_float32_without_gradient(video: Tensor) -> None:
     found = encode(pretrained.vae().to(torch.bfloat16), video)
     assert {found.mean.dtype, found.logvar.dtype} == {torch.float32}
     assert not found.mean.requires_grad

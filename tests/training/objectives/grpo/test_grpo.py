@@ -142,7 +142,7 @@ def given_up(_rank: int, _world: int, job: TrainingJob, observer: Asked) -> None
 
 
 @pytest.mark.parametrize("while_learning", [False, True], ids=["while candidates are made", "while it learns"])
-def test_a_step_that_is_given_up_leaves_a_checkpoint_of_the_step_before_and_is_taken_again_to_the_bit(
+def test_an_abandoned_step_leaves_the_checkpoint_before_and_is_repeated_exactly(
     stage: Stage, alone: TrainingJob, while_learning: bool
 ) -> None:
     """The second step, of three: each has 12 candidates."""
@@ -155,7 +155,7 @@ def test_a_step_that_is_given_up_leaves_a_checkpoint_of_the_step_before_and_is_t
     assert ours == theirs[:3]
 
 
-def test_a_run_of_an_earlier_version_goes_on_with_the_noise_that_it_began_with_or_is_told(stage: Stage) -> None:
+def test_a_run_of_an_earlier_version_keeps_its_noise_or_is_refused(stage: Stage) -> None:
     job, newer = stage.job("earlier"), ("policy.noise", "policy.extra_scenes", "reward.verdicts")
     recorded = {name: value for name, value in RL.identity_settings().items() if name not in newer}
     before = CheckpointInfo("rl", "rl", 2, 4, 1, job.pretrained.fingerprint, {}, [], [], recorded, {})
@@ -206,7 +206,7 @@ def scenes(job: TrainingJob) -> dict[str, set[str]]:
     return {place.name: {page.stem for page in place.iterdir()} for place in (job.folder / "candidates").iterdir()}
 
 
-def test_a_step_that_nobody_judged_pauses_the_run_which_then_goes_on_as_if_it_had_been_judged(stage: Stage) -> None:
+def test_a_step_without_verdicts_pauses_the_run_which_then_resumes_exactly(stage: Stage) -> None:
     recipe = replace(RL, steps=3)
     job, undisturbed = stage.job("paused", recipe), on_ranks(stage, "undisturbed", 1, odd_passes, recipe)
     message, checkpoint = by_ranks(1, paused, job)
@@ -336,7 +336,7 @@ def test_no_more_are_drawn_than_may_be(stage: Stage) -> None:
 # ---- what it is for ---------------------------------------------------------------------------------------------
 
 
-def test_videos_become_brighter_over_twenty_updates_and_do_not_where_nothing_is_learned(stage: Stage) -> None:
+def test_videos_become_brighter_over_twenty_updates_but_not_at_rate_zero(stage: Stage) -> None:
     """The same scenes and the same noise in both, so that the only difference is what was learned."""
 
     def rewards(lr: float) -> list[float]:
