@@ -39,6 +39,7 @@ from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.cli.options import BudgetAmount, NoLimit, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE
 from nextscene.pipelines.cli.progress import ProgressLine
+from nextscene.pipelines.cli.shared_options import ray_address_option
 from nextscene.pipelines.cli.shell import command
 from nextscene.pipelines.cli.stage_progress import BuildProgress
 from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
@@ -77,9 +78,7 @@ def _kept(given: Mapping[str, Any]) -> str:
     "--stop-after", type=click.IntRange(1), metavar="N", help="Stop after N more clips are decided.  [default: all]"
 )
 @click.option("--workers", type=click.IntRange(1), help="CPUs to use.  [default: all]")
-@click.option(
-    "--ray-address", help="Address of a running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]"
-)
+@ray_address_option
 @click.option("--model", help=f"Model of --judge claude.  [default: {ClaudeConfig().model}]")
 @click.option("--estimate", "estimating", is_flag=True, help="Estimate what --judge claude would cost; send nothing.")
 @click.option("--assume", default="", metavar="NAME=X,…", help=f"Fix assumptions of --estimate: {', '.join(ASSUMED)}.")

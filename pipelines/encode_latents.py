@@ -24,8 +24,9 @@ from nextscene.common.storage import Storage, split_query
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.exit_codes import handle_errors
-from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out, located
+from nextscene.pipelines.cli.paths import check_dataset, check_out, located
 from nextscene.pipelines.cli.progress import ProgressLine
+from nextscene.pipelines.cli.shared_options import data_option, ltx_option
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import LATENTS
 from nextscene.shards.format.manifest import Manifest
@@ -49,13 +50,8 @@ def _width_and_height(_context: click.Context, _parameter: click.Parameter, text
 
 
 @click.command(cls=Command)
-@click.option("--data", help="The dataset; a path or s3://…", required=True)
-@click.option(
-    "--ltx",
-    type=LocalPath(),
-    help="LTX-Video 0.9.0: a folder in diffusers' layout, or an id such as Lightricks/LTX-Video.",
-    required=True,
-)
+@data_option
+@ltx_option
 @click.option(
     "--latents",
     "--out",

@@ -31,7 +31,8 @@ from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.options import chosen, dollars, given_settings, options
-from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_out
+from nextscene.pipelines.cli.paths import LocalPath, check_out
+from nextscene.pipelines.cli.shared_options import ltx_option, prices_option, ray_address_option
 from nextscene.pipelines.cli.stage_summary import print_summary
 from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.cli.stop_signals import STOPS
@@ -87,12 +88,7 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
     required=True,
     help="Qwen2.5-VL: a folder in the layout of Qwen/Qwen2.5-VL-7B-Instruct, or such an id on the Hugging Face hub.",
 )
-@click.option(
-    "--ltx",
-    type=LocalPath(),
-    required=True,
-    help="LTX-Video 0.9.0: a folder in diffusers' layout, or an id such as Lightricks/LTX-Video.",
-)
+@ltx_option
 @click.option(
     "--init",
     help="Checkpoint or export to begin with, or 'previous'.  [default: the last checkpoint of the stage that the"
@@ -119,12 +115,8 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
     type=click.FloatRange(0, min_open=True),
     help="Most to spend on the judge of --stage rl.  [default: no limit]",
 )
-@click.option(
-    "--prices", type=EXISTING_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]"
-)
-@click.option(
-    "--ray-address", help="Address of a running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]"
-)
+@prices_option
+@ray_address_option
 @click.option("--judge-model", help=f"Model of the judge of --stage rl.  [default: {ClaudeConfig().model}]")
 @options(Recipe, without=("name", "stage", "after", "reward.judge.model", *_NOT_ASKED), in_recipes=_set_by_recipes())
 @renamed("--reward.judge.model", "--judge-model")

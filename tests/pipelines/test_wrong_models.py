@@ -116,8 +116,8 @@ WRONG = [
     wrong(f"{EVALUATE} --model 'a=C:\\run'", "--model a=C:\\run", "a path of Windows"),
     wrong(f"{SFT} {MODELS} --data 'nsp=$DATA/nsp'", "the shell put nothing in for $DATA"),
     # the environment
-    wrong(TRAIN, "RANK=2 WORLD_SIZE=2 do not describe a process of a group", RANK="2", WORLD_SIZE="2"),
-    wrong(TRAIN, "WORLD_SIZE=many do not describe a process of a group", RANK="0", WORLD_SIZE="many"),
+    wrong(TRAIN, "RANK=2 WORLD_SIZE=2 is not a process of a group", RANK="2", WORLD_SIZE="2"),
+    wrong(TRAIN, "WORLD_SIZE=many is not a process of a group", RANK="0", WORLD_SIZE="many"),
     wrong(TRAIN, "WORLD_SIZE=4 is set and RANK is not", WORLD_SIZE="4"),
     wrong(TRAIN, "RANK is set and MASTER_ADDR is not", RANK="0", WORLD_SIZE="2"),
     wrong(TRAIN, "LOCAL_RANK=gpu0 is not the number of a process", LOCAL_RANK="gpu0"),

@@ -356,9 +356,7 @@ def test_a_rank_outside_its_world_is_wrong_usage(
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", world)
     code, line = failed(run(built, ltx))
-    assert code == 2 and line.startswith(
-        f"error: RANK={rank} WORLD_SIZE={world} do not describe a process of a group; start "
-    )
+    assert code == 2 and line.startswith(f"error: RANK={rank} WORLD_SIZE={world} is not a process of a group; start ")
 
 
 @pytest.mark.parametrize("elsewhere", ["latents of another length", "the dataset itself"])
