@@ -26,7 +26,7 @@ from nextscene.curation.report.cards import make_card
 from nextscene.curation.report.filmstrips import Filmstrip
 from nextscene.curation.run.crash_counts import CrashCounts
 from nextscene.curation.sources import Clip, SkippedFiles, Source
-from nextscene.curation.stages import unit
+from nextscene.curation.stages import clip_steps
 from nextscene.pipelines import build_nsp, show
 from nextscene.shards.format.layout import UnitName
 from nextscene.shards.format.receipt import sealed_shards
@@ -178,7 +178,7 @@ def test_what_headers_errors_and_ffmpeg_say_is_evidence_or_ends_the_clip(
     healthy: tuple[Path, dict[str, Sample]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, alone = healthy
-    screen, cut = unit.screen, unit.cut
+    screen, cut = clip_steps.screen, clip_steps.cut
 
     def screened(clip: PlannedClip, *rest: Any) -> Measured | ClipOutcome:
         measured = screen(clip, *rest)
@@ -190,8 +190,8 @@ def test_what_headers_errors_and_ffmpeg_say_is_evidence_or_ends_the_clip(
             raise ValueError(f"{HALF}{STEERING}{LONG}")
         return ClipOutcome("failed", "cut_error", f"{HALF}{LONG}") if span.start == 1.75 else cut(source, span, *rest)
 
-    monkeypatch.setattr(unit, "screen", screened)
-    monkeypatch.setattr(unit, "cut", cut_or_not)
+    monkeypatch.setattr(clip_steps, "screen", screened)
+    monkeypatch.setattr(clip_steps, "cut", cut_or_not)
     rows = [row_of("film.mp4", 0, "first"), row_of("film.mp4", 1, "second")]
     rows += [row_of("film.mp4", 2, caption, id=caption) for caption in HEADERS]
     rows += [row_of("film.mp4", 6, "half an error"), row_of("film.mp4", 7, "half of what was said")]

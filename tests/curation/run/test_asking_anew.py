@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from nextscene.common.errors import RunStopped
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.stages import unit
 from nextscene.curation.stages.cut import Cut
-from nextscene.curation.stages.unit import UnitContext
 from tests.fakes.claude_api import Answer as Said
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, Question
 from tests.fakes.loopback import (
@@ -165,13 +165,13 @@ def test_the_answers_of_a_clip_that_failed_for_another_reason_are_used_again(
     make_video(tmp_path / "in" / "b.mp4", 0.25)
     rows = [{"video": "a.mp4", "caption": "one thing FAIL1"}, {"video": "b.mp4", "caption": "another"}]
     source = write_csv(tmp_path / "in" / "clips.csv", rows)
-    cut_clip = unit._cut_clip
+    cut_clip = unit.cut_clip
 
-    def slow(job: UnitContext, clip: PlannedClip, *given: Any) -> Cut | ClipOutcome:
-        return ClipOutcome("failed", "timeout", "") if clip.name == "a.mp4" else cut_clip(job, clip, *given)
+    def slow(config: BuildConfig, clip: PlannedClip, *given: Any) -> Cut | ClipOutcome:
+        return ClipOutcome("failed", "timeout", "") if clip.name == "a.mp4" else cut_clip(config, clip, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(unit, "_cut_clip", slow)
+        patch.setattr(unit, "cut_clip", slow)
         build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     first, other = ledger(tmp_path / "out", CLAUDE)
     assert (first.outcome, len(calls(first)), other.outcome) == ("failed", 4, "kept")

@@ -128,7 +128,7 @@ def test_what_was_paid_for_a_clip_whose_file_has_gone_since_stands_in_its_row(
         api.rules, outcomes_again = AnswerRules(), frozenset({"dropped"})
     paid_before = account(out).spent if retried else Decimal(0)
     with monkeypatch.context() as patch, pytest.raises(StorageFault):
-        patch.setattr("nextscene.curation.stages.unit._cut_clip", _die)
+        patch.setattr("nextscene.curation.stages.unit.cut_clip", _die)
         build_inline(source, out, CLAUDE, outcomes_again, judge_budget())
     assert account(out).spent > paid_before
     (source / "a.mp4").unlink()
@@ -151,7 +151,7 @@ def test_what_was_paid_for_a_clip_that_then_fails_stays_in_its_row(
     def changed(*_: object) -> None:
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr("nextscene.curation.stages.unit._cut_clip", changed)
+    monkeypatch.setattr("nextscene.curation.stages.unit.cut_clip", changed)
     build_inline(spans(tmp_path, ["a", "b"]), tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     rows = ledger(tmp_path / "out")
     assert [row.reason for row in rows] == ["unexpected"] * 2

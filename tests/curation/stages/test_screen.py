@@ -335,7 +335,8 @@ def test_what_was_measured_is_kept_where_no_picture_can_be_taken_for_a_caption(
     make_video(tmp_path / "a.mp4", 0.25, "832x480")
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4"}])
     monkeypatch.setattr(
-        "nextscene.curation.stages.unit.extract_keyframes", lambda *_: ClipOutcome("failed", "short_decode", "no frame")
+        "nextscene.curation.stages.clip_steps.extract_keyframes",
+        lambda *_: ClipOutcome("failed", "short_decode", "no frame"),
     )
     prepare(Storage.at(tmp_path / "out"), Source.at(str(source)), CLAUDE, judge_budget(uncaptioned="caption"))
     job = UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), ffmpeg.build(), "r", judge_budget())
