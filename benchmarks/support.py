@@ -48,7 +48,7 @@ notice = Console(stderr=True, soft_wrap=True, highlight=False)
 
 @dataclass(frozen=True)
 class Result:
-    """One claim: a figure for each round, and the bound for their median."""
+    """One claim: a figure for each round, and the target for their median."""
 
     claim: str
     rounds: Sequence[float]

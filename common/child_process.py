@@ -1,4 +1,4 @@
-"""A child process that works on an untrusted file, bounded in time and memory."""
+"""A child process that works on an untrusted file, limited in time and memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 
 
 class ChildLimits(Protocol):
-    """Bounds on one child process: seconds of wall-clock time, and MiB of address space."""
+    """Limits of one child process: seconds of wall-clock time, and MiB of address space."""
 
     @property
     def clip_seconds(self) -> float: ...
@@ -58,7 +58,7 @@ def run(line: Sequence[str], limits: ChildLimits) -> ChildResult:
                 start_new_session=True,
                 env=clean_environment(),
             )
-        _bound(child.pid, limits)
+        _set_limits(child.pid, limits)
         used: resource.struct_rusage | None = None
         try:
             used = _used_until_end(child, limits.clip_seconds)
@@ -87,7 +87,7 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _bound(pid: int, limits: ChildLimits) -> None:
+def _set_limits(pid: int, limits: ChildLimits) -> None:
     """Limit the child's CPU time and memory in the kernel, so that it ends even if its parent is killed."""
     if not hasattr(resource, "prlimit"):
         return

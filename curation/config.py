@@ -58,7 +58,7 @@ class EncodeConfig:
     height: int = setting(480, "Height of a clip in pixels, when resolution is train.")
     image_side: int = setting(512, "Side of the square frame that an image becomes, in pixels.")
     fps: int = setting(16, "Frames per second.")
-    max_frames: int = setting(81, "Longest clip, in frames; what follows is left out.")
+    max_frames: int = setting(81, "Most frames of a clip; the rest is cut off.")
     gop: int = setting(16, "Frames from one keyframe to the next.")
     crf: int = setting(18, "x264's constant rate factor, 0 (lossless) to 51.")
     preset: Literal[
@@ -71,7 +71,7 @@ class FilmConfig:
     """The judge `film`."""
 
     max_overlap: float = setting(
-        0.5, "Share of content words that scene and caption may have in common; with more they show the same moment."
+        0.5, "Share of content words in common at which scene and caption count as the same moment, which is a Fail."
     )
 
 
@@ -91,7 +91,7 @@ class RunLimits:
     batch_clips: int = setting(100_000, "Clips asked about together in message batches.")
     batch_appear_hours: float = setting(
         RetryPolicy.batch_appear_hours,
-        "Hours to look for a batch whose creation was interrupted, before it is created again.",
+        "Hours to search for a batch whose creation was interrupted before creating it again.",
     )
     lock_wait_seconds: float = setting(90.0, "Seconds to wait while a run on another host holds OUT.")
 

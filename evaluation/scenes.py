@@ -25,6 +25,6 @@ def dataset_scenes(location: str, split: str = "test", max_scenes: int | None = 
             break
         scene = Sample.of(reader.group(number), str(reader.shard_of(number))).record.scene_description
         if not scene:
-            raise UsageError(f"{location}: nothing is said of what was before its clips; name an NSP dataset")
+            raise UsageError(f"{location}: its clips have no scenes; name a dataset that was built with a judge")
         found[scene] = None
     return list(found)

@@ -16,7 +16,7 @@ Rewards = Mapping[str, Sequence[float | None]]
 _RESAMPLES = 10_000
 _AT_ONCE = 500
 _SEED = 0
-_BOUNDS = (2.5, 97.5)
+_PERCENTILES = (2.5, 97.5)
 
 _Numbers = npt.NDArray[np.float64]
 
@@ -53,7 +53,7 @@ def score(rewards: Rewards) -> Score | None:
     judged = int(counts.sum())
     if not judged:
         return None
-    low, high = np.percentile(_drawn_anew(sums, counts), _BOUNDS)
+    low, high = np.percentile(_drawn_anew(sums, counts), _PERCENTILES)
     missing = sum(map(len, rewards.values())) - judged
     return Score(float(sums.sum() / judged), float(low), float(high), len(sums), judged, missing)
 
@@ -68,7 +68,7 @@ def difference(one: Rewards, other: Rewards) -> ScoreDifference | None:
         return None
     pairs = [_sums_and_counts(rewards[scene] for scene in both) for rewards in (one, other)]
     means = [float(sums.sum() / counts.sum()) for sums, counts in pairs]
-    low, high = np.percentile(np.subtract(*(_drawn_anew(*pair) for pair in pairs)), _BOUNDS)
+    low, high = np.percentile(np.subtract(*(_drawn_anew(*pair) for pair in pairs)), _PERCENTILES)
     return ScoreDifference(means[0] - means[1], float(low), float(high), len(both))
 
 

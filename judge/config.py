@@ -21,10 +21,11 @@ class ClaudeConfig:
 
     model: str = setting("claude-sonnet-5-5", "The model that answers.")
     effort: Literal["low", "medium", "high"] = setting("low", "How much the model thinks before it answers.")
-    rounds: int = setting(3, "Attempts at a scene that passes its verification, after which the clip is dropped.")
+    rounds: int = setting(3, "Attempts at a scene that passes verification; after the last one the clip is dropped.")
     max_tokens: int = setting(
-        1024, "Longest answer in tokens, thinking included; one cut off there is asked for again, with twice as many."
+        1024,
+        "Most tokens of an answer, thinking included; an answer that is cut off is requested again with twice as many.",
     )
-    frames: int = setting(8, "Pictures from which a clip without a caption is captioned.")
-    frame_height: int = setting(336, "Height of those pictures in pixels, a multiple of 28.")
+    frames: int = setting(8, "Frames that the model is shown of a clip without a caption, to caption it.")
+    frame_height: int = setting(336, "Height of these frames in pixels, a multiple of 28.")
     prompt_version: Literal[1, 2] = setting(2, "Version of the prompts.")

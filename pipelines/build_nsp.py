@@ -36,9 +36,10 @@ from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.flag_names import with_flags
-from nextscene.pipelines.cli.options import BudgetAmount, NoBound, options
+from nextscene.pipelines.cli.options import BudgetAmount, NoLimit, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE
 from nextscene.pipelines.cli.progress import ProgressLine
+from nextscene.pipelines.cli.shared_options import ray_address_option
 from nextscene.pipelines.cli.shell import command
 from nextscene.pipelines.cli.stage_progress import BuildProgress
 from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
@@ -51,7 +52,7 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 def _kept(given: Mapping[str, Any]) -> str:
     if given["verifying"] or given["telling"] or given["estimating"]:
         return "nothing was changed; run the same command again"
-    return "all that was finished is kept; run the same command again to go on"
+    return "all that was finished is kept; run the same command again to continue"
 
 
 @click.command(cls=Command)
@@ -77,9 +78,7 @@ def _kept(given: Mapping[str, Any]) -> str:
     "--stop-after", type=click.IntRange(1), metavar="N", help="Stop after N more clips are decided.  [default: all]"
 )
 @click.option("--workers", type=click.IntRange(1), help="CPUs to use.  [default: all]")
-@click.option(
-    "--ray-address", help="Address of a running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]"
-)
+@ray_address_option
 @click.option("--model", help=f"Model of --judge claude.  [default: {ClaudeConfig().model}]")
 @click.option("--estimate", "estimating", is_flag=True, help="Estimate what --judge claude would cost; send nothing.")
 @click.option("--assume", default="", metavar="NAME=X,…", help=f"Fix assumptions of --estimate: {', '.join(ASSUMED)}.")
@@ -87,7 +86,7 @@ def _kept(given: Mapping[str, Any]) -> str:
     "--budget-usd",
     type=BudgetAmount(),
     metavar="X|none",
-    help="Most to spend on --out, over all runs; none is no limit.  [default: as last given for --out, else none]",
+    help="Most to spend on --out, over all runs; none means no limit.  [default: as last given for --out, else none]",
 )
 @click.option(
     "--batches/--no-batches",
@@ -117,7 +116,7 @@ def main(
     model: str | None,
     estimating: bool,
     assume: str,
-    budget_usd: Decimal | NoBound | None,
+    budget_usd: Decimal | NoLimit | None,
     batches: bool | None,
     caption_missing: bool,
     skip_uncaptioned: bool,
@@ -190,18 +189,16 @@ def _only(sources: tuple[str, ...]) -> str | None:
 def _refuse_beside(looking: str, given: Mapping[str, Any]) -> None:
     for flag, value in given.items():
         if value:
-            raise UsageError(f"{looking} looks at --out and does nothing else; leave {flag} out, or {looking}")
+            raise UsageError(f"{looking} only reads --out; leave out {flag} or {looking}")
 
 
 def _refuse_contradictions(estimating: bool, assume: str, retry: str | None, stop_after: int | None) -> None:
     if estimating and retry is not None:
-        raise UsageError("--estimate counts what is not decided yet, --retry does anew what is; leave one of them out")
+        raise UsageError("--estimate is about undecided clips, --retry about decided ones; leave one of them out")
     if stop_after and retry is not None:
-        raise UsageError(
-            "--stop-after counts clips that are not decided, --retry does anew what is; leave one of them out"
-        )
+        raise UsageError("--stop-after counts undecided clips, --retry is about decided ones; leave one of them out")
     if assume and not estimating:
-        raise UsageError("--assume is what --estimate reckons with; give --estimate, or leave it out")
+        raise UsageError("--assume sets assumptions of --estimate; give --estimate too, or leave --assume out")
 
 
 def _uncaptioned(caption_missing: bool, skip_uncaptioned: bool) -> Literal["mistake", "caption", "skip"]:

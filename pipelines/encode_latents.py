@@ -24,8 +24,9 @@ from nextscene.common.storage import Storage, split_query
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.exit_codes import handle_errors
-from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out, located
+from nextscene.pipelines.cli.paths import check_dataset, check_out, located
 from nextscene.pipelines.cli.progress import ProgressLine
+from nextscene.pipelines.cli.shared_options import data_option, ltx_option
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import LATENTS
 from nextscene.shards.format.manifest import Manifest
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     import torch
 
 _READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them"
-_GO_ON = "the shards that are finished are kept; run the same command again to go on"
+_GO_ON = "the shards that are finished are kept; run the same command again to continue"
 
 
 def _width_and_height(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, int]:
@@ -49,26 +50,17 @@ def _width_and_height(_context: click.Context, _parameter: click.Parameter, text
 
 
 @click.command(cls=Command)
-@click.option("--data", help="The dataset; a path or s3://…", required=True)
-@click.option(
-    "--ltx",
-    type=LocalPath(),
-    help="LTX-Video 0.9.0: a folder in diffusers' layout, or an id such as Lightricks/LTX-Video.",
-    required=True,
-)
+@data_option
+@ltx_option
 @click.option(
     "--latents",
     "--out",
     "out",
-    help="Folder of the latents, for a dataset that cannot be written to; training is given the same.  [default: below"
-    " --data, where training finds them]",
+    help="Folder of the latents, for a dataset that cannot be written to; give it to train as --latents.  [default:"
+    " below --data, where training finds them]",
 )
 @click.option(
-    "--max-frames",
-    type=int,
-    default=65,
-    show_default=True,
-    help="Longest clip in frames, 8k + 1; what follows is left out.",
+    "--max-frames", type=int, default=65, show_default=True, help="Most frames of a clip, 8k + 1; the rest is cut off."
 )
 @click.option(
     "--size",

@@ -35,6 +35,7 @@ from nextscene.pipelines.cli.generation import MOST_SEED, SAMPLES, sampling_opti
 from nextscene.pipelines.cli.options import chosen, dollars, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_dataset, check_out
 from nextscene.pipelines.cli.progress import ProgressLine
+from nextscene.pipelines.cli.shared_options import prices_option
 from nextscene.shards.format.folder_mark import EVALUATION
 from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original
 from nextscene.training.model.hub import LTX, LTX_WITH_TEXT_ENCODER, QWEN, model_folder
@@ -43,7 +44,7 @@ from nextscene.training.model.model_folders import export_of
 if TYPE_CHECKING:
     from nextscene.training.config import PromptForm
 
-_GO_ON = "the videos and the answers so far are kept, and the command goes on from them"
+_GO_ON = "the videos and the answers so far are kept, and the same command continues from them"
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,7 @@ class _Settings:
     type=click.FloatRange(0, min_open=True),
     help="Most to spend on --out, over all runs.  [default: no limit]",
 )
-@click.option(
-    "--prices", type=EXISTING_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]"
-)
+@prices_option
 @click.option("--judge-model", help=f"Model of the judge.  [default: {ClaudeConfig().model}]")
 @options(_Settings, without=("judge.model", "judge.rounds", "judge.prompt_version"))
 @renamed("--judge.model", "--judge-model")

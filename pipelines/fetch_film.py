@@ -40,7 +40,7 @@ _SHOTS = resources.files("nextscene.samples") / "big_buck_bunny.csv"
 
 @click.command(cls=Command)
 @click.argument("folder", type=LocalPath())
-@handle_errors("what is in FOLDER is whole; run the same command again to go on")
+@handle_errors("what is in FOLDER is whole; run the same command again to continue")
 def main(folder: Path) -> None:
     """Fetch the sample film and its captioned shot list.
 

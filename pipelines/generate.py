@@ -39,7 +39,7 @@ from nextscene.training.model.model_folders import export_of
 if TYPE_CHECKING:
     from nextscene.training.config import PromptForm
 
-_GO_ON = "the videos that are finished are kept; run the same command again to go on"
+_GO_ON = "the videos that are finished are kept; run the same command again to continue"
 
 
 @click.command(cls=Command)
@@ -123,7 +123,7 @@ def _texts(scene: str | None, file: Path | None) -> list[str]:
     if not scene or not scene.strip():
         raise UsageError("--scene is empty")
     if any("\ud800" <= letter <= "\udfff" for letter in scene):  # how Python decodes argument bytes that are not UTF-8
-        raise UsageError("--scene is no text in UTF-8; give it in UTF-8")
+        raise UsageError("--scene is not text in UTF-8; give it in UTF-8")
     if wrong := wrong_with(scene):
         raise UsageError(f"--scene {wrong}; give one scene, and a file of them with --scenes")
     return [scene.strip()]

@@ -23,6 +23,7 @@ from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
 from nextscene.pipelines.cli.progress import ProgressBar
+from nextscene.pipelines.cli.shared_options import data_option
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import TOYS
 
@@ -30,7 +31,7 @@ _GO_ON = "nothing was written; run the same command again"
 
 
 @click.command(cls=Command)
-@click.option("--data", help="The dataset; a path or s3://…", required=True)
+@data_option
 @click.option("--out", type=LocalPath(), help="Folder to write the checkpoints to.", required=True)
 @click.option(
     "--steps", type=click.IntRange(0), default=400, show_default=True, help="Training steps of the toy transformer."

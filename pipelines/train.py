@@ -31,7 +31,8 @@ from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.options import chosen, dollars, given_settings, options
-from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_out
+from nextscene.pipelines.cli.paths import LocalPath, check_out
+from nextscene.pipelines.cli.shared_options import ltx_option, prices_option, ray_address_option
 from nextscene.pipelines.cli.stage_summary import print_summary
 from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.cli.stop_signals import STOPS
@@ -87,12 +88,7 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
     required=True,
     help="Qwen2.5-VL: a folder in the layout of Qwen/Qwen2.5-VL-7B-Instruct, or such an id on the Hugging Face hub.",
 )
-@click.option(
-    "--ltx",
-    type=LocalPath(),
-    required=True,
-    help="LTX-Video 0.9.0: a folder in diffusers' layout, or an id such as Lightricks/LTX-Video.",
-)
+@ltx_option
 @click.option(
     "--init",
     help="Checkpoint or export to begin with, or 'previous'.  [default: the last checkpoint of the stage that the"
@@ -119,16 +115,12 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
     type=click.FloatRange(0, min_open=True),
     help="Most to spend on the judge of --stage rl.  [default: no limit]",
 )
-@click.option(
-    "--prices", type=EXISTING_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]"
-)
-@click.option(
-    "--ray-address", help="Address of a running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]"
-)
+@prices_option
+@ray_address_option
 @click.option("--judge-model", help=f"Model of the judge of --stage rl.  [default: {ClaudeConfig().model}]")
 @options(Recipe, without=("name", "stage", "after", "reward.judge.model", *_NOT_ASKED), in_recipes=_set_by_recipes())
 @renamed("--reward.judge.model", "--judge-model")
-@handle_errors("what is in checkpoints is kept; the same command with --resume goes on from the last one")
+@handle_errors("what is in checkpoints is kept; the same command with --resume continues from the last one")
 def main(
     stage: str,
     data: tuple[str, ...],
@@ -153,8 +145,8 @@ def main(
     The stages are connector, generator, sft and rl, in that order. Under torchrun all processes train together; with
     --launcher ray, Ray's workers do. Ctrl-C, or another signal that asks the command to end, leaves a checkpoint.
 
-    The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples;
-    OUT/export gets the model for from_pretrained. The stage rl asks Claude, which costs money and is limited by
+    The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples; its
+    subfolder export gets the model for from_pretrained. The stage rl asks Claude, which costs money and is limited by
     --budget-usd, unless --reward.kind is retrieval; everything it made is in candidates.
 
     The flags from --seed on are lines of the recipe. A recipe default is the value of a recipe that does not have the
@@ -171,7 +163,7 @@ def main(
             f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}; name another --recipe"
         )
     if word := RestartNotice.read(out / settings.name):
-        console.fail(f"{word.why}; that was meant, so torchrun's restart of it ends at once", word.code)
+        console.fail(f"{word.why}; no restart is wanted after that, so the one by torchrun ends at once", word.code)
     places, encoded = places_of("--data", settings, data), places_of("--latents", settings, latents)
     if unknown := encoded.keys() - places.keys():
         raise UsageError(f"--latents {min(unknown)}=…: no --data has this name; give the latents the name of theirs")
@@ -186,14 +178,14 @@ def main(
             console.err.print(change, markup=False)
     for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
         if value is not None and not settings.asks_claude:
-            raise UsageError(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
+            raise UsageError(f"{flag}: only the reward causal_consistency of --stage rl costs money; leave {flag} out")
     job = make_job(settings, places, out, qwen, ltx, init, resume)
     job = replace(job, budget=budget, prices=known, latents=encoded)
     with _alone(job) as owned:
         summary = _train(owned, launcher, workers, failures, ray_address)
     if not summary.finished:
         if _leads():
-            console.err.print(f"stopped at step {summary.step} of {summary.steps}; go on with --resume")
+            console.err.print(f"stopped at step {summary.step} of {summary.steps}; continue with --resume")
         sys.exit(_stopped())
     if _leads():
         print_summary(summary, out)

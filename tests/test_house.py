@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tokenize
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -75,6 +75,36 @@ def test_every_test_of_a_room_lies_where_its_module_lies() -> None:
     assert astray == []
 
 
+LONGEST_NAME = 75
+
+
+def test_no_name_of_a_test_is_longer_than_a_line_of_a_report() -> None:
+    too_long = [
+        f"{path.relative_to(REPOSITORY)}: {node.name}"
+        for path in sorted((REPOSITORY / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and len(node.name) > LONGEST_NAME
+    ]
+    assert too_long == []
+
+
+Match = tuple[Path, re.Match[str]]
+
+
+def matches(pattern: str, read: Callable[[Path], Iterable[str]]) -> Iterator[Match]:
+    """Yield each module with each match of the pattern in its texts, which `read` gives."""
+    for module in modules():
+        for text in read(module):
+            for match in re.finditer(pattern, text):
+                yield module, match
+
+
+def is_below_commands(one: Match) -> bool:
+    return one[0].parts[0] != "pipelines"
+
+
 OLD_IDIOMS = (
     r'^"""(?:Of|What|Whether|How|Where|Why|When|Which)\b',
     r"\bRaises\b",
@@ -82,7 +112,8 @@ OLD_IDIOMS = (
     r"\bfor good\b",
     r"\blet go\b",
     r"fmt: (?:skip|off)",
-    r"\b\w*(?:colour|behaviour|optimis|normalis|neighbour|initialis|recognis)\w*",
+    r"\b\w*(?:colour|behaviour|optimis|normalis|neighbour|initialis|recognis|honour|grey)\w*",
+    r"\b(?:learnt|spelt|judgements?|licences?|centred|centre)\b",
 )
 """Forms that docstrings and comments no longer have: questions, passives without an agent, British spelling."""
 
@@ -96,13 +127,7 @@ def texts(module: Path) -> Iterator[str]:
 
 
 def test_docstrings_and_comments_have_no_old_idiom() -> None:
-    found = [
-        f"{module}: {match[0]}"
-        for module in modules()
-        for text in texts(module)
-        for idiom in OLD_IDIOMS
-        for match in re.finditer(idiom, text)
-    ]
+    found = [f"{module}: {match[0]}" for idiom in OLD_IDIOMS for module, match in matches(idiom, texts)]
     assert found == []
 
 
@@ -113,6 +138,23 @@ def strings(module: Path) -> Iterator[str]:
             yield node.value
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+
+
+RIDDLES = (
+    r"(?<!there )(?<!There )\b(?:is|are) no (?!longer\b)\w+",
+    r"\breckon\w*",
+    r"\bnothing is (?:said|told) of\b",
+    r"\bthat was meant\b",
+    r"\b(?:no|without a) bound\b",
+    r"\bgo(?:es|ing)? on\b",
+    r"\bdo(?:es)? anew\b",
+)
+"""Forms of messages and help that a stranger reads twice; for example "is no file", for "is not a file"."""
+
+
+def test_messages_have_no_riddle() -> None:
+    found = [f"{module}: {match[0]}" for riddle in RIDDLES for module, match in matches(riddle, strings)]
+    assert found == []
 
 
 def docstrings(module: Path) -> set[str]:
@@ -134,28 +176,14 @@ def test_rooms_below_the_commands_name_no_flag() -> None:
     """Their messages name arguments, such as `out`, for which the commands put their flags: a library has none."""
     flags = flags_of_commands()
     assert {"--out", "--budget-usd", "--no-batches", "--limits.clip-seconds"} <= flags
-    found = [
-        f"{module}: {match[0]}"
-        for module in modules()
-        if module.parts[0] != "pipelines"
-        for text in strings(module)
-        for match in re.finditer(r"--(?:[a-z][\w.-]*\w|{})", text)
-        if match[0] in flags | {"--{}"}
-    ]
-    assert found == []
+    named = matches(r"--(?:[a-z][\w.-]*\w|{})", strings)
+    assert [one for one in named if is_below_commands(one) and one[1][0] in flags | {"--{}"}] == []
 
 
 def test_rooms_below_the_commands_name_no_script_of_theirs() -> None:
     scripts = {path.name for path in (REPOSITORY / "pipelines").glob("*.py")} - {"__init__.py"}
-    found = [
-        f"{module}: {match[0]}"
-        for module in modules()
-        if module.parts[0] != "pipelines"
-        for text in strings(module)
-        for match in re.finditer(r"(?<![\w/])(?:pipelines/)?(\w+\.py)", text)
-        if match[1] in scripts
-    ]
-    assert found == []
+    named = matches(r"(?<![\w/])(?:pipelines/)?(\w+\.py)", strings)
+    assert [one for one in named if is_below_commands(one) and one[1][1] in scripts] == []
 
 
 WORDS_IN_BACKQUOTES = {"id", "video", "caption", "start", "end", "turned_down", "captioned_by", "manifest.json"} | {
@@ -169,12 +197,11 @@ WORDS_IN_BACKQUOTES = {"id", "video", "caption", "start", "end", "turned_down", 
 def test_names_in_backquotes_are_those_of_arguments_and_settings() -> None:
     """A command cannot put its flag in place of a name that it does not know, such as a misspelled one."""
     commands = [one.load() for one in SUBCOMMANDS.values()]
+    named = matches(r"`([a-z]\w*(?:\.[a-z]\w*)*)`", lambda module: set(strings(module)) - docstrings(module))
     unknown = {
-        f"{module}: {name[0]}"
-        for module in modules()
-        if module.parts[0] != "pipelines"
-        for text in set(strings(module)) - docstrings(module)
-        for name in re.finditer(r"`([a-z]\w*(?:\.[a-z]\w*)*)`", text)
-        if name[1] not in WORDS_IN_BACKQUOTES and all(with_flags(name[0], one) == name[0] for one in commands)
+        f"{one[0]}: {one[1][0]}"
+        for one in named
+        if is_below_commands(one) and one[1][1] not in WORDS_IN_BACKQUOTES
+        if all(with_flags(one[1][0], command) == one[1][0] for command in commands)
     }
     assert unknown == set()

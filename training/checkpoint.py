@@ -44,7 +44,7 @@ def load(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
         dcp.state_dict_loader.load(dict(tensors), checkpoint_id=str(checkpoint))
     except (dcp.api.CheckpointException, OSError, RuntimeError, ValueError, KeyError) as error:
         raise UsageError(
-            f"{checkpoint} cannot be loaded: {_first_cause(error)}; delete it to go on from the one before it"
+            f"{checkpoint} cannot be loaded: {_first_cause(error)}; delete it to continue from the one before it"
         ) from error
 
 

@@ -25,8 +25,8 @@ class MixConfig:
     name: str = setting("data", "Name of the dataset, by which its location is given.")
     weight: float = setting(
         0.0,
-        "Share of the micro-batches, relative to the other datasets; 0 is the number of its samples, so that an epoch"
-        " shows each sample of all datasets once.",
+        "Share of the micro-batches, relative to the other datasets; 0 means the number of its samples, so that an"
+        " epoch shows each sample of all datasets once.",
     )
     text: Literal["caption", "scene"] = setting("scene", "Text that the model is given.")
     prompt: Literal["nsp", "t2v"] = setting("nsp", "Prompt that the text is put into.")
@@ -53,7 +53,7 @@ class ModelConfig:
     """The queries, the connector and the text length (paper, section 13)."""
 
     queries: int = setting(256, "Learnable queries behind the text.")
-    hidden: int = setting(0, "Width of the connector's hidden layer; 0 is the width of Qwen.")
+    hidden: int = setting(0, "Width of the connector's hidden layer; 0 means the width of Qwen.")
     max_tokens: int = setting(1024, "Longest text in tokens, queries included.")
 
 
@@ -126,8 +126,8 @@ class PolicyConfig:
 
     group_size: int = setting(24, "Candidate videos of each scene.")
     best_of: int = setting(8, "Candidates to learn from: one half the highest rewards, one half the lowest.")
-    batch: int = setting(1, "Candidates in one forward pass, in sampling and in learning.")
-    sample_batch: int = setting(0, "Candidates in one forward pass of sampling; 0 is as many as in policy.batch.")
+    batch: int = setting(1, "Candidates in one forward pass, when sampling and when learning from them.")
+    sample_batch: int = setting(0, "Candidates in one forward pass when sampling; 0 means policy.batch.")
     steps: int = setting(20, "Sampling steps of a candidate.")
     guidance: float = setting(3.0, "Scale of classifier-free guidance in sampling and in learning.")
     dynamics: Literal["dance", "flow", "cps"] = setting(
@@ -140,8 +140,8 @@ class PolicyConfig:
     fraction: float = setting(0.6, "Share of the noisy sampling steps to learn from.")
     clip_range: float = setting(
         1e-4,
-        "Change of a probability between sampling and learning that is reported; it bounds nothing, since the ratio of"
-        " what is learned from once is 1.",
+        "Deviation of a probability ratio from 1 above which clip_share counts it. Nothing is clipped: each sample is"
+        " learned from once, so its ratio is 1.",
     )
     kl_coef: float = setting(0.0, "Weight of the KL divergence from the reference model.")
     normalize: Literal["group", "step", "none"] = setting(
@@ -182,10 +182,10 @@ class RewardConfig:
 class LoggingConfig:
     """Checkpoints, validation, samples and the export. An interval of 0 means only at the end."""
 
-    checkpoint_every: int = setting(500, "Steps between checkpoints; 0 is only at the end.")
+    checkpoint_every: int = setting(500, "Steps between checkpoints; 0 means only at the end.")
     keep_last: int = setting(3, "Checkpoints to keep.")
-    evaluate_every: int = setting(500, "Steps between validations; 0 is only at the end.")
-    evaluate_clips: int = setting(64, "Held-out clips of the validation loss; 0 is no validation.")
+    evaluate_every: int = setting(500, "Steps between validations; 0 means only at the end.")
+    evaluate_clips: int = setting(64, "Held-out clips of the validation loss; 0 turns validation off.")
     sample_clips: int = setting(4, "Held-out clips to make a sample video for at each validation.")
     sample_steps: int = setting(50, "Sampling steps of those videos.")
     guidance: float = setting(3.0, "Scale of classifier-free guidance of those videos.")

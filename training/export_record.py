@@ -37,7 +37,7 @@ def export_record(job: TrainingJob, info: CheckpointInfo, summary: StageSummary)
 def _describe_dataset(place: str) -> dict[str, Any]:
     """Return the name of a dataset, the SHA-256 of its manifest, and its samples of each split.
 
-    A dataset that cannot be read any more is no reason to lose a trained model: only its name is returned.
+    A dataset that cannot be read any more must not cost a trained model: only its name is returned.
     """
     name = split_query(place)[0].rstrip("/").rpartition("/")[2]
     try:

@@ -39,7 +39,7 @@ def _fill(part: str, path: Path, parameters: Mapping[str, Tensor]) -> set[str]:
     filled = set()
     try:
         with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 – the file is no mapping
+            for key in file.keys():  # noqa: SIM118 – the file is not a mapping
                 name = f"{part}.{key}"
                 if name in parameters:
                     _copy(file.get_tensor(key), parameters[name])

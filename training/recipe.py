@@ -90,7 +90,7 @@ class Recipe:
         ("bridge.*", "transformer.*"), "Patterns of the names of the parameters to train."
     )
     epochs: float = setting(1.0, "Passes over the mix, when steps is 0.")
-    steps: int = setting(0, "Optimizer steps; 0 is as many as the epochs take.")
+    steps: int = setting(0, "Optimizer steps; 0 means as many as the epochs take.")
     mix: tuple[MixConfig, ...] = setting((MixConfig(),), "Datasets of the stage.")
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -115,7 +115,8 @@ class Recipe:
             raise ValueError("either steps or epochs must be above 0")
         if self.data.global_batch % self.data.micro_batch:
             raise ValueError(
-                f"data.global_batch {self.data.global_batch} is no multiple of data.micro_batch {self.data.micro_batch}"
+                f"data.global_batch {self.data.global_batch} is not a multiple of data.micro_batch"
+                f" {self.data.micro_batch}"
             )
         if self.is_reinforcement_learning:
             self._check_policy()
@@ -151,7 +152,7 @@ class Recipe:
             )
         if policy.extra_scenes % self.data.global_batch:
             raise ValueError(
-                f"policy.extra_scenes {policy.extra_scenes} is no multiple of data.global_batch"
+                f"policy.extra_scenes {policy.extra_scenes} is not a multiple of data.global_batch"
                 f" {self.data.global_batch}: scenes are drawn in rounds of so many, so that every number of processes"
                 " draws the same ones"
             )

@@ -168,7 +168,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         REWARDS[recipe.reward.kind].load().check(job, world)
     resumed = world.from_leader(latest(job.checkpoints))
     if resumed and not job.resume:
-        raise UsageError(f"{job.folder} holds a run at {resumed.name}; go on with `resume`, or choose another `out`")
+        raise UsageError(f"{job.folder} holds a run at {resumed.name}; continue with `resume`, or choose another `out`")
     begin = resumed or job.init
     before = read_beginning(begin) if begin else None
     check_originals(job.pretrained.qwen, job.pretrained.ltx, before.parameters if before else ())
@@ -184,7 +184,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
     if before and before.bridge != bridge_config(model):
         raise UsageError(f"{begin} has a bridge of {before.bridge}, this recipe one of {bridge_config(model)}")
     parallelize(model, recipe.parallel, world)
-    learnt = trained_parameters(model)
+    learned = trained_parameters(model)
     bridge = {name for name, _ in model.named_parameters() if name.startswith("bridge.")}
     if begin and before and not resumed:
         load_initial_weights(begin, before, dict(model.named_parameters()))
@@ -199,11 +199,11 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         job,
         world,
         model,
-        trained_parameters=learnt,
-        saved_parameters=sorted({*learnt, *bridge, *(before.parameters if before else [])}),
-        optimizer=build_optimizer(learnt, recipe.optimizer),  # Prodigy measures distance from the present weights
-        ema=EMA(learnt, recipe.optimizer.ema, warm_up=True) if recipe.optimizer.ema else None,
-        reference=EMA(learnt, 1.0) if recipe.is_reinforcement_learning else None,
+        trained_parameters=learned,
+        saved_parameters=sorted({*learned, *bridge, *(before.parameters if before else [])}),
+        optimizer=build_optimizer(learned, recipe.optimizer),  # Prodigy measures distance from the present weights
+        ema=EMA(learned, recipe.optimizer.ema, warm_up=True) if recipe.optimizer.ema else None,
+        reference=EMA(learned, 1.0) if recipe.is_reinforcement_learning else None,
         loader=loader,
         encoder=encoder,
         scheduler=scheduler,
@@ -232,7 +232,9 @@ def _check_ranks(recipe: Recipe, world: World) -> None:
     except ValueError as error:
         raise UsageError(str(error)) from error
     if world.size % recipe.parallel.replicas:
-        raise UsageError(f"parallel.replicas {recipe.parallel.replicas}: {world.size} processes are no multiple of it")
+        raise UsageError(
+            f"parallel.replicas {recipe.parallel.replicas}: {world.size} processes are not a multiple of it"
+        )
 
 
 def build_reward(context: RewardContext) -> Reward:

@@ -80,8 +80,8 @@ class StageSummary:
             return None
         except (ValueError, TypeError, KeyError) as error:
             raise UsageError(
-                f"{folder / _FILE} is no summary of a stage; delete it, and run that stage again with `resume`, which"
-                " writes it anew"
+                f"{folder / _FILE} is not the summary of a stage; delete it, and run that stage again with `resume`,"
+                " which writes it again"
             ) from error
 
 

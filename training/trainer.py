@@ -130,7 +130,7 @@ class _Trainer:
             return TrainingStopped(
                 f"{what} With the same weights other clips have a finite loss. Its clips here were"
                 f" {', '.join(output.keys[:8])}: look at those, or lower optimizer.lr or optimizer.max_grad_norm, and"
-                " go on from the last checkpoint"
+                " continue from the last checkpoint"
             )
         return self._diverged(what)
 
@@ -139,7 +139,7 @@ class _Trainer:
         newest = latest(self._job.checkpoints)
         return Diverged(
             f"{what} The weights give no finite loss: the training has diverged. Lower optimizer.lr or"
-            f" optimizer.max_grad_norm, and go on from {newest.name if newest else 'the beginning'}"
+            f" optimizer.max_grad_norm, and continue from {newest.name if newest else 'the beginning'}"
         )
 
     def _batches(self) -> Generator[TrainingBatch]:

@@ -137,11 +137,11 @@ class _Step:
         self.model = unified(size, settings, world.device)
         parallelize(self.model, settings.parallel, world)
         self._condition = _reader(self.model, case, size)
-        learnt = trained_parameters(self.model)
-        self._parameters = list(learnt.values())
+        learned = trained_parameters(self.model)
+        self._parameters = list(learned.values())
         self._clip = settings.optimizer.max_grad_norm
-        self._optimizer = build_optimizer(learnt, settings.optimizer)
-        self._average = EMA(learnt, settings.optimizer.ema)
+        self._optimizer = build_optimizer(learned, settings.optimizer)
+        self._average = EMA(learned, settings.optimizer.ema)
         self._clips = case.micro_batch
         self.grid = self.model.ratios.grid(*(size.image if case.stage == "connector" else size.clip))
         encoder = BatchEncoder(

@@ -59,9 +59,9 @@ def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[s
     """Sample a group, take one optimizer step, and return the times in seconds, the metrics and the peak memory."""
     model = models.unified(size, settings, world.device)
     parallelize(model, settings.parallel, world)
-    learnt = trained_parameters(model)
-    chosen = build_optimizer(learnt, settings.optimizer)
-    start = EMA(learnt, 1.0)
+    learned = trained_parameters(model)
+    chosen = build_optimizer(learned, settings.optimizer)
+    start = EMA(learned, 1.0)
     vae = models.vae(size, world.device, model.dtype)
     encoder = BatchEncoder(vae, cast(Any, AnyWords(size)), settings.mix, world.device)
     coin = Coin()
@@ -78,7 +78,7 @@ def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[s
     method = grpo.Grpo(cast(Any, state), cast(Any, SimpleNamespace(count_group=lambda *_: None)))
     begun = time.perf_counter()
     output = method.compute_gradient(_scenes(size, encoder), 0)
-    norm = torch.nn.utils.clip_grad_norm_(list(learnt.values()), settings.optimizer.max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(list(learned.values()), settings.optimizer.max_grad_norm)
     chosen.step()
     chosen.zero_grad()
     length = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # waits until the device is done

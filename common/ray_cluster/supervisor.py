@@ -200,10 +200,10 @@ class _Supervisor:
             return f"Ray's cluster has given up the node of this machine; {cause}"
         if self._stop and now - self._stop_at > self._stop_seconds:
             return f"{self._stop}; what was under way did not end within {self._stop_seconds:.0f} s"
-        for what, seconds, bound in self._silences(now):
-            if seconds > bound:
+        for what, seconds, limit in self._silences(now):
+            if seconds > limit:
                 cause = self._servers.cause()
-                return f"{what} (waited {bound:.0f} s)" + (f"; {cause}" if cause else "")
+                return f"{what} (waited {limit:.0f} s)" + (f"; {cause}" if cause else "")
         return ""
 
     def _silences(self, now: float) -> list[tuple[str, float, float]]:

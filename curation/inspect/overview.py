@@ -133,7 +133,7 @@ def _ends(opened: OpenDataset) -> _Ends | None:
             raise DamagedRecord(f"{path} is not a ledger of this version") from error
         counts.update((split, outcome, reason, sealed) for split, outcome, reason in zip(*columns, strict=True))
     if unknown := {outcome for _, outcome, _, _ in counts} - {*OUTCOMES}:
-        raise DamagedRecord(f"the ledger ends a clip in {min(unknown)!r}, which is no outcome")
+        raise DamagedRecord(f"the ledger ends a clip in {min(unknown)!r}, which is not an outcome")
     return counts
 
 

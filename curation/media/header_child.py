@@ -77,14 +77,14 @@ def _serve(line: Connection) -> None:
             request = json.loads(line.recv_bytes())
         except (EOFError, OSError):
             return
-        _bound(request["seconds"], request["memory"])
+        _set_limits(request["seconds"], request["memory"])
         answer = _answer(line, request["path"], request["size"])
         # The memory that this file left over must be enough for the files after it.
         answer["is_last"] = _bytes_in_use() > (at_start + request["memory"]) // 2
         line.send_bytes(json.dumps(answer).encode())
 
 
-def _bound(seconds: float, memory: int) -> None:
+def _set_limits(seconds: float, memory: int) -> None:
     """Make the kernel end this process after `seconds` more of CPU time, and limit its memory to `memory` bytes."""
     most = {resource.RLIMIT_CPU: int(time.process_time() + seconds) + 1, resource.RLIMIT_AS: memory}
     for kind, soft in most.items():

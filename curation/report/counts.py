@@ -45,7 +45,7 @@ class Counts:
         """Count the rows of one ledger file. Raise DamagedRecord if a clip has an unknown outcome."""
         for row in rows:
             if row.outcome not in OUTCOMES:
-                raise DamagedRecord(f"the ledger ends clip {row.clip_id} in {row.outcome!r}, which is no outcome")
+                raise DamagedRecord(f"the ledger ends clip {row.clip_id} in {row.outcome!r}, which is not an outcome")
             self.tally.add([row])
             self._add(row)
 

@@ -58,7 +58,7 @@ def _remedy(different: Collection[str]) -> str:
         return "Install the imageio-ffmpeg that it was begun with"
     if set(different) <= {PROMPTS, SCHEMA}:
         return "Use the version of this program that it was begun with"
-    return "Leave out what differs, to go on with what it was begun with"
+    return "Leave out what differs, to continue with what it was begun with"
 
 
 def settings_differences(recorded: RecordedConfig, identity_settings: dict[str, Any], source: str) -> dict[str, str]:

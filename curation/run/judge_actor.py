@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _DEATHS_ALLOWED = 3
 UNITS_AT_ONCE = 10_000
-"""Units that the judge is asked about at a time. The bound keeps other calls from waiting until a unit is decided."""
+"""Units that the judge is asked about at a time. The limit keeps other calls from waiting until a unit is decided."""
 _CALLS_AT_ONCE = 2 * UNITS_AT_ONCE + 100  # a unit is asked about twice if the first reply may be lost
 _LAST_WORDS_SECONDS = 15.0
 _START_SECONDS = 180.0

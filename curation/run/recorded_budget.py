@@ -108,8 +108,8 @@ def spent_so_far(out: Storage) -> Decimal | None:
 def describe_budget(out: Storage, judge_budget: JudgeBudget) -> str:
     """Return a line to show before the first question: the model, the way of asking, the limit and the prices."""
     how = "in batches" if judge_budget.in_batches else "one by one"
-    bound = (
-        "without a bound: there is no `budget_usd`"
+    limit = (
+        "without a limit: there is no `budget_usd`"
         if judge_budget.budget is None
         else f"up to ${judge_budget.budget.normalize():f} in all"
     )
@@ -123,4 +123,4 @@ def describe_budget(out: Storage, judge_budget: JudgeBudget) -> str:
     except JudgeStopped:
         record = None  # reported when the asking begins
     spent = f"; ${record.spent:,.4f} is spent" if record and record.spent else ""
-    return f"{price.model} is asked, {how}, {bound}{prices}{spent}"
+    return f"{price.model} is asked, {how}, {limit}{prices}{spent}"

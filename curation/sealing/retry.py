@@ -70,7 +70,7 @@ class OpenRetry:
 def _shard_of(path: object) -> ShardName:
     shard = ShardName.of(path) if isinstance(path, str) else None
     if shard is None or path != shard.receipt:
-        raise ValueError(f"{path!r:.100} is no receipt")
+        raise ValueError(f"{path!r:.100} is not a receipt")
     return shard
 
 
@@ -103,7 +103,7 @@ def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
             f" {out.display_uri}/{RETRY} to give it up"
         )
     _log.warning(
-        "%s has an unfinished %s; this run leaves it so: `out` %s %s goes on",
+        "%s has an unfinished %s; this run leaves it so: `out` %s %s continues",
         out.display_uri,
         retry.argument,
         out.display_uri,

@@ -18,7 +18,7 @@ from nextscene.curation.run.recorded_budget import RecordedBudget, spent_so_far
 from nextscene.judge.errors import JudgeUsageError
 from nextscene.judge.registry import is_paid
 from nextscene.judge.spending.prices import Prices
-from nextscene.pipelines.cli.options import NO_BOUND, NoBound, chosen
+from nextscene.pipelines.cli.options import NO_LIMIT, NoLimit, chosen
 from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, TERMS
 
 
@@ -87,7 +87,7 @@ class BegunDataset:
     def judge_budget(
         self,
         config: BuildConfig,
-        budget: Decimal | NoBound | None,
+        budget: Decimal | NoLimit | None,
         batches: bool | None,
         uncaptioned: Literal["mistake", "caption", "skip"],
         prices: Path | None,
@@ -107,13 +107,13 @@ class BegunDataset:
         if not table and kept and kept.prices:
             table = Prices.parse(kept.prices.encode(), f"{self.out.display_uri}/{TERMS}")
         untold = self._untold(noted, kept, is_alone) if budget is None else ""
-        bound = (kept.budget if kept else None) if budget is None else None if budget == NO_BOUND else budget
+        limit = (kept.budget if kept else None) if budget is None else None if budget == NO_LIMIT else budget
         try:
             price = (table or Prices.load()).for_model(config.claude.model)
         except JudgeUsageError as mistake:
             return JudgeTerms(None, str(mistake))
         judge_budget = JudgeBudget(
-            price, bound, in_batches, uncaptioned, table.text if table else "", is_limit_given=not untold
+            price, limit, in_batches, uncaptioned, table.text if table else "", is_limit_given=not untold
         )
         return JudgeTerms(judge_budget, untold)
 
@@ -121,7 +121,7 @@ class BegunDataset:
         """Return why a budget must be given to the command; "" if OUT records it, or is new."""
         if kept:
             return ""
-        remedy = "give --budget-usd X, which bounds all that is ever spent on it, or --budget-usd none for no bound"
+        remedy = "give --budget-usd X, which limits all that is ever spent on it, or --budget-usd none for no limit"
         spent = spent_so_far(self.out)
         so_far = f"; ${spent:,.4f} is spent on it so far" if spent else ""
         if noted and (self.recorded or noted.budget is not None):

@@ -59,7 +59,7 @@ def scenes_in(flag: str, file: Path) -> list[str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         what = ", but in UTF-16" if data.startswith(_UTF_16) else ""
-        raise UsageError(f"{flag} {file} is no text in UTF-8{what}; save it as UTF-8") from error
+        raise UsageError(f"{flag} {file} is not text in UTF-8{what}; save it as UTF-8") from error
     lines = [line.strip() for line in text.rstrip().split("\n")]
     for number, line in enumerate(lines, 1):
         if wrong := wrong_with(line):
@@ -75,6 +75,6 @@ def scenes_in(flag: str, file: Path) -> list[str]:
 def wrong_with(scene: str) -> str:
     """Return a phrase that says why a text cannot be a scene; "" if it can."""
     if "\0" in scene:
-        return "holds a zero byte, and is no text"
+        return "holds a zero byte, and is not text"
     size = len(scene.encode())
     return f"has {size:,} bytes, and {_LONGEST_SCENE:,} are the most" if size > _LONGEST_SCENE else ""

@@ -13,8 +13,8 @@ import click
 from nextscene.common.config_loader import Setting, SettingsError, leaves, load, renamed_settings
 from nextscene.pipelines.cli.command import renamed
 
-NoBound = Literal["none"]
-NO_BOUND: NoBound = "none"
+NoLimit = Literal["none"]
+NO_LIMIT: NoLimit = "none"
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,18 +87,18 @@ class BudgetAmount(click.FloatRange):
         super().__init__(0, min_open=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if str(value).strip().lower() == NO_BOUND:
-            return NO_BOUND
+        if str(value).strip().lower() == NO_LIMIT:
+            return NO_LIMIT
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is no amount of money; {NO_BOUND} is no bound", param, ctx)
+            self.fail(f"{value} is not an amount of money; {NO_LIMIT} means no limit", param, ctx)
         return Decimal(str(number))
 
 
 def dollars(flag: str, value: float | None) -> Decimal | None:
     """Return the amount as a Decimal of the digits written, or None. Raise SettingsError if it is not finite."""
     if value is not None and not math.isfinite(value):
-        raise SettingsError(f"{flag} {value}: no amount of money; leave it out to have no bound")
+        raise SettingsError(f"{flag} {value} is not an amount of money; leave it out for no limit")
     return None if value is None else Decimal(str(value))
 
 

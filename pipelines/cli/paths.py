@@ -31,7 +31,7 @@ class LocalPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if "://" in str(value):
-            self.fail(f"{value} is no local path; name one, and copy what is there to it or from it", param, ctx)
+            self.fail(f"{value} is not a local path; name one, and copy what is there to it or from it", param, ctx)
         try:
             return super().convert(Path(check_typed_path(str(value))).expanduser(), param, ctx)
         except (BadLocation, RuntimeError) as error:

@@ -41,7 +41,7 @@ def make_job(
     newest = latest(checkpoints(run, recipe.name))
     if newest and not resume:
         raise UsageError(
-            f"{run / recipe.name} holds a run at {newest.name}; go on with --resume, or choose another --out"
+            f"{run / recipe.name} holds a run at {newest.name}; continue with --resume, or choose another --out"
         )
     begin = None if newest else _beginning(recipe, run, init)
     start = newest or begin
@@ -73,13 +73,13 @@ def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
         return Path(check_typed_path(init)).expanduser().absolute()
     if not recipe.after:
         if init:
-            raise UsageError(f"--init previous: the recipe {recipe.name} goes on from none; leave --init out")
+            raise UsageError(f"--init previous: the recipe {recipe.name} follows no other; leave --init out")
         return None
     before = StageSummary.read(out / recipe.after)
     newest = latest(checkpoints(out, recipe.after))
     if before is None or newest is None:
         raise UsageError(
-            f"{recipe.name} goes on from {recipe.after}, which is not finished in {out}; train that first, or name a"
+            f"{recipe.name} follows {recipe.after}, which is not finished in {out}; train that first, or name a"
             " checkpoint or an export with --init"
         )
     return newest
@@ -117,6 +117,6 @@ def recipe_file(recipe: str | None, stage: str) -> Path:
 
 
 def recipe_to_resume(recipe: Recipe, given: Collection[str], out: Path) -> tuple[Recipe, list[str]]:
-    """Return the recipe to go on with, if there is a run to go on with, and a line for each of its differences."""
+    """Return the recipe to continue with, if there is a run to continue, and a line for each of its differences."""
     newest = latest(checkpoints(out.absolute(), recipe.name))
     return resumed_recipe(recipe, given, CheckpointInfo.read(newest)) if newest else (recipe, [])

@@ -102,7 +102,7 @@ def _dataset_info(manifest: Manifest) -> Iterator[str]:
 
 
 def _body(manifest: Manifest, about: DatasetFacts) -> Iterator[str]:
-    yield "<!-- Each run writes this page anew: add licence, language and origin to the copy that you publish. -->"
+    yield "<!-- Each run writes this page anew: add license, language and origin to the copy that you publish. -->"
     yield ""
     yield f"# {_plain(about.title)}"
     yield ""

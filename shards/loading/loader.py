@@ -80,7 +80,7 @@ class Loader:
         if workers < 0 or prefetch < 1:
             raise ValueError(f"{workers} workers that are {prefetch} micro-batches ahead: at least 0 and 1")
         if dealing and dealing.global_batch % micro_batch:
-            raise ValueError(f"a global batch of {dealing.global_batch} is no multiple of {micro_batch}")
+            raise ValueError(f"a global batch of {dealing.global_batch} is not a multiple of {micro_batch}")
         self._clips = clips
         self._order = clips.batch_order(micro_batch, seed, window)
         self._rank, self._world = rank, world

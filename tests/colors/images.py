@@ -12,7 +12,7 @@ from PIL import Image
 from tests.colors.cases import Case
 from tests.colors.conversion import Tags
 from tests.colors.patches import COLUMNS, ROWS, SDR, centers, write_video
-from tests.colors.profiles import grey_profile, rgb_profile, seen_by_pillow
+from tests.colors.profiles import gray_profile, rgb_profile, seen_by_pillow
 
 ADOBE_RGB_GAMMA = 563 / 256
 ORIENTATION = 0x0112
@@ -30,8 +30,8 @@ def patches(mode: str = "RGB", size: tuple[int, int] = (SIDE, SIDE)) -> Image.Im
     if mode == "LA":
         return Image.merge("LA", [image.convert("RGB").convert("L"), image.getchannel("A")])
     if mode == "I;16":
-        grey = np.asarray(image.convert("RGB").convert("L"), np.uint16) * 257
-        return Image.fromarray(grey)
+        gray = np.asarray(image.convert("RGB").convert("L"), np.uint16) * 257
+        return Image.fromarray(gray)
     if mode == "P":
         return image.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
     return image.convert("RGB").convert(mode)
@@ -85,7 +85,7 @@ def jpegs() -> Iterator[Case]:
     yield image("420.jpeg", quality=95, subsampling=2)
     yield image("progressive.jpg", progressive=True, **fine)
     yield image("progressive-1920.jpg", lambda: patches("RGB", (1920, 1920)), (1920, 1920), progressive=True, **fine)
-    yield image("grey.jpg", lambda: patches("L"), **fine)
+    yield image("gray.jpg", lambda: patches("L"), **fine)
     yield image("cmyk.jpg", lambda: patches("CMYK"), **fine)
     yield image("rgb-inside.jpg", keep_rgb=True, **fine)
     yield image("suffix.jfif", format="JPEG", **fine)
@@ -95,7 +95,7 @@ def jpegs() -> Iterator[Case]:
     )
     yield image("adobe-like.jpg", icc_profile=rgb_profile("bt2020", ADOBE_RGB_GAMMA), **fine)
     yield image("srgb-profile.jpg", icc_profile=rgb_profile("bt709"), **fine)
-    yield image("grey-profile.jpg", lambda: patches("L"), icc_profile=grey_profile(1.8), **fine)
+    yield image("gray-profile.jpg", lambda: patches("L"), icc_profile=gray_profile(1.8), **fine)
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     yield image("p3-exif-6.jpg", icc_profile=rgb_profile("smpte432"), exif=exif, **fine)
@@ -109,11 +109,11 @@ def pngs() -> Iterator[Case]:
     yield image("palette-transparent.png", _palette_with_alpha)
     yield image("palette-one-index.png", lambda: patches("P"), transparency=_index_of_first())
     yield image("rgb-key.png", transparency=(200, 40, 40))
-    yield image("grey-key.png", lambda: patches("L"), transparency=255)
+    yield image("gray-key.png", lambda: patches("L"), transparency=255)
     yield image("p3.png", icc_profile=rgb_profile("smpte432"))
     yield image("p3-alpha.png", lambda: patches("RGBA"), icc_profile=rgb_profile("smpte432"))
     yield image("power.png", icc_profile=rgb_profile("bt709", 1.0))
-    yield image("grey-profile.png", lambda: patches("L"), icc_profile=grey_profile(1.8))
+    yield image("gray-profile.png", lambda: patches("L"), icc_profile=gray_profile(1.8))
     yield image("palette-p3.png", lambda: patches("P"), icc_profile=rgb_profile("smpte432"))
     yield case("rgb48.png", lambda path: _by_ffmpeg(path, "rgb48be", Tags()))
     yield case("tagged-srgb.png", lambda path: _by_ffmpeg(path, "rgb24", Tags("gbr", "bt709", "iec61966-2-1", True)))
@@ -137,7 +137,7 @@ def others() -> Iterator[Case]:
     yield image("animated.webp", save_all=True, append_images=[patches().rotate(180)], lossless=True, noted=True)
     yield image("rgb.bmp")
     yield image("palette.bmp", lambda: patches("P"))
-    yield image("grey.bmp", lambda: patches("L"))
+    yield image("gray.bmp", lambda: patches("L"))
     yield image("alpha.bmp", lambda: patches("RGBA"), noted=True)
     for mode in ("RGB", "RGBA", "LA", "L", "P", "I;16", "CMYK"):
         yield image(f"{mode.replace(';', '').lower()}.tif", lambda mode=mode: patches(mode))

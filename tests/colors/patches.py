@@ -36,7 +36,7 @@ SDR = (
     )
     / 255.0
 )
-"""R'G'B' of the patches, row by row: reds, a green, a blue, greys, skin tones, yellow and cyan."""
+"""R'G'B' of the patches, row by row: reds, a green, a blue, grays, skin tones, yellow and cyan."""
 
 H273 = {
     "matrix": {

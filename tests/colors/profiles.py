@@ -29,7 +29,7 @@ def rgb_profile(primaries: str, gamma: float | None = None) -> bytes:
     return _profile(b"RGB ", tags)
 
 
-def grey_profile(gamma: float) -> bytes:
+def gray_profile(gamma: float) -> bytes:
     return _profile(b"GRAY", {b"kTRC": _curve(gamma)})
 
 
@@ -75,8 +75,8 @@ def seen_by_pillow(path: Path) -> Array:
         image = ImageOps.exif_transpose(opened)
     share = _alpha(image)
     if image.mode.startswith(("I", "F")):
-        grey = np.asarray(image, np.float64) / 257
-        return np.repeat(grey[..., None], 3, axis=2)
+        gray = np.asarray(image, np.float64) / 257
+        return np.repeat(gray[..., None], 3, axis=2)
     if image.mode == "LA":
         image = image.getchannel("L")
     elif image.mode not in ("RGB", "L", "CMYK"):

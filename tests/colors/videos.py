@@ -72,10 +72,10 @@ def matrices() -> Iterator[Case]:
         tags = Tags("smpte170m", full=full)
         name = f"h264-444-10-{'full' if full else 'limited'}.mkv"
         yield video("matrix", name, X264, tags, "yuv444p10le")
-    grey = np.repeat(SDR.mean(axis=1, keepdims=True), 3, axis=1)
+    gray = np.repeat(SDR.mean(axis=1, keepdims=True), 3, axis=1)
     for full in (False, True):
         tags = Tags("bt709", full=full)
-        yield video("matrix", f"grey-{full}.mp4", X264, tags, "gray", rgb=grey, unsaid=["matrix"])
+        yield video("matrix", f"gray-{full}.mp4", X264, tags, "gray", rgb=gray, unsaid=["matrix"])
 
 
 def places() -> Iterator[Case]:
@@ -276,11 +276,11 @@ def motion_jpeg() -> Iterator[Case]:
         "yuvj420p",
         codec="mjpeg",
         unsaid=["matrix", "primaries", "transfer"],
-        changed=_without_colour,
+        changed=_without_color,
     )
 
 
-def _without_colour(data: bytes) -> bytes:
+def _without_color(data: bytes) -> bytes:
     """A Matroska file whose element `Colour` (0x55B0) is made a `Void` of the same length."""
     place = data.index(b"\x55\xb0")
     length = data[place + 2] & 0x7F

@@ -1,4 +1,4 @@
-"""What a decoder may do to a run: nothing. Its clip ends, with the evidence, and the others go on."""
+"""What a decoder may do to a run: nothing. Its clip ends, with the evidence, and the others continue."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ def behave(folder: Path, body: str) -> None:
     (folder / "ffmpeg").chmod(0o755)
 
 
-def test_signals_that_a_scheduler_sends_to_every_process_of_a_job_are_not_the_fault_of_a_clip(
-    source: Path, tmp_path: Path, fake: Path
-) -> None:
+def test_signals_of_a_scheduler_to_all_processes_do_not_fail_a_clip(source: Path, tmp_path: Path, fake: Path) -> None:
     """They are for the run to answer: ffmpeg would end in the middle of the clip, and its file be blamed for it."""
     behave(
         fake,

@@ -84,7 +84,7 @@ def test_the_lock_is_given_up_whatever_ends_the_run(out: Storage, error: BaseExc
     assert out.stat(LOCK) is None
 
 
-def test_a_living_run_of_this_host_keeps_others_out_at_once_however_old_its_heartbeat(out: Storage) -> None:
+def test_a_live_run_on_this_host_refuses_others_even_with_an_old_heartbeat(out: Storage) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         put(out, replace(here(child.pid), beat=0.0, awake=-1e6))
         assert_kept_out(out, str(child.pid), socket.gethostname())
@@ -179,7 +179,7 @@ def test_without_a_wait_it_keeps_others_out_at_once(out: Storage, clocks: FakeCl
 
 
 @pytest.mark.parametrize("beat", [0.0, 1_700_000_000.0, 1_700_003_600.0, 9e9])
-def test_a_run_elsewhere_that_beats_no_more_is_taken_over_from_whatever_its_clock_said(
+def test_a_remote_run_without_heartbeat_is_taken_over_whatever_its_clock(
     out: Storage, clocks: FakeClocks, beat: float
 ) -> None:
     put(out, elsewhere(beat=beat))
@@ -271,9 +271,7 @@ def test_a_living_run_of_an_older_version_keeps_others_out(out: Storage) -> None
     assert_kept_out(out, str(os.getpid()))
 
 
-def test_a_run_of_an_older_version_that_looks_dead_is_evicted_only_when_it_beats_no_more(
-    out: Storage, clocks: FakeClocks
-) -> None:
+def test_an_older_version_that_looks_dead_is_evicted_only_without_heartbeat(out: Storage, clocks: FakeClocks) -> None:
     """Its start moved with the wall clock; and a number that is not here may be one of a host of the same name."""
 
     def older(beat: float) -> bytes:
@@ -287,7 +285,7 @@ def test_a_run_of_an_older_version_that_looks_dead_is_evicted_only_when_it_beats
     assert_taken(out, HERE.host)
 
 
-def test_an_older_version_takes_a_living_run_for_one_of_another_host_and_a_given_up_lock_for_nobodys() -> None:
+def test_an_older_version_reads_our_lock_as_remote_and_a_released_one_as_free() -> None:
     """It makes a Holder of exactly these six, and takes what it cannot make one of for a dead run's."""
     written = json.loads(Holder.me("mine").to_bytes())
     assert set(written) == {"run_id", "host", "pid_space", "pid", "process_started", "beat"}

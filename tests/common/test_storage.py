@@ -54,7 +54,7 @@ def test_a_block_that_raises_publishes_nothing_and_leaves_no_draft(tmp_path: Pat
     assert tree(tmp_path) == {"kept": b"before"}
 
 
-def test_an_error_of_the_disk_inside_the_block_is_a_fault_that_names_path_and_place(tmp_path: Path) -> None:
+def test_a_disk_error_inside_the_block_is_a_fault_naming_path_and_storage(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     with (
         pytest.raises(StorageFault, match=f"cannot write a/b in {tmp_path}: Input/output error"),
@@ -64,7 +64,7 @@ def test_an_error_of_the_disk_inside_the_block_is_a_fault_that_names_path_and_pl
     assert tree(tmp_path) == {}
 
 
-def test_publishing_again_replaces_the_file_and_a_reader_keeps_the_one_it_opened(tmp_path: Path) -> None:
+def test_publishing_again_replaces_the_file_but_not_for_open_readers(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     out.write("a", b"before")
     with out.open("a") as reader:

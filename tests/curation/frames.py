@@ -33,7 +33,7 @@ class Frame:
     sample_aspect: float
 
     def picture(self, box: tuple[int, int] | None = None) -> Picture:
-        """A small picture of it in square pixels, cropped about the centre as if to cover `box` (width, height)."""
+        """A small picture of it in square pixels, cropped about the center as if to cover `box` (width, height)."""
         height, width = self.luma.shape
         rows, columns = (1.0, 1.0) if box is None else _seen(width * self.sample_aspect, height, box)
         return _shrink(_shrink(self.luma, GRID[0], rows).T, GRID[1], columns).T
@@ -111,7 +111,7 @@ def _luma(frame: av.VideoFrame) -> Picture:
     blue, red = (
         half.reshape(height // 2, width // 2).repeat(2, 0).repeat(2, 1) for half in np.split(chroma.reshape(-1), 2)
     )
-    # Through R, G and B of BT.601, all in units of Y' code values; a colour that no screen can show is clipped.
+    # Through R, G and B of BT.601, all in units of Y' code values; a color that no screen can show is clipped.
     y = luma - 16
     r = y + 219 / 112 * 0.701 * red
     b = y + 219 / 112 * 0.886 * blue

@@ -26,7 +26,7 @@ from nextscene.curation.report.cards import make_card
 from nextscene.curation.report.filmstrips import Filmstrip
 from nextscene.curation.run.crash_counts import CrashCounts
 from nextscene.curation.sources import Clip, SkippedFiles, Source
-from nextscene.curation.stages import unit
+from nextscene.curation.stages import clip_steps
 from nextscene.pipelines import build_nsp, show
 from nextscene.shards.format.layout import UnitName
 from nextscene.shards.format.receipt import sealed_shards
@@ -137,7 +137,7 @@ def test_what_a_manifest_says_ends_its_clip_or_is_kept_as_it_is(healthy: tuple[P
     assert len(report(out, SMALL).cards()) == len(rows)
 
 
-def test_a_picture_that_is_missing_for_a_reason_that_no_file_can_hold_is_told_all_the_same() -> None:
+def test_a_missing_picture_is_reported_even_for_an_unstorable_reason() -> None:
     row = Row(
         position=0,
         clip_id="0" * 24,
@@ -178,7 +178,7 @@ def test_what_headers_errors_and_ffmpeg_say_is_evidence_or_ends_the_clip(
     healthy: tuple[Path, dict[str, Sample]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, alone = healthy
-    screen, cut = unit.screen, unit.cut
+    screen, cut = clip_steps.screen, clip_steps.cut
 
     def screened(clip: PlannedClip, *rest: Any) -> Measured | ClipOutcome:
         measured = screen(clip, *rest)
@@ -190,8 +190,8 @@ def test_what_headers_errors_and_ffmpeg_say_is_evidence_or_ends_the_clip(
             raise ValueError(f"{HALF}{STEERING}{LONG}")
         return ClipOutcome("failed", "cut_error", f"{HALF}{LONG}") if span.start == 1.75 else cut(source, span, *rest)
 
-    monkeypatch.setattr(unit, "screen", screened)
-    monkeypatch.setattr(unit, "cut", cut_or_not)
+    monkeypatch.setattr(clip_steps, "screen", screened)
+    monkeypatch.setattr(clip_steps, "cut", cut_or_not)
     rows = [row_of("film.mp4", 0, "first"), row_of("film.mp4", 1, "second")]
     rows += [row_of("film.mp4", 2, caption, id=caption) for caption in HEADERS]
     rows += [row_of("film.mp4", 6, "half an error"), row_of("film.mp4", 7, "half of what was said")]
@@ -299,7 +299,7 @@ def test_any_text_and_number_of_a_manifest_is_planned_and_reads_back(
     assert first == alone and len(others) == len(rows)
 
 
-def test_names_that_are_not_utf_8_are_passed_over_and_counted_in_folders_and_in_tars(tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_are_skipped_and_counted(tmp_path: Path) -> None:
     source = os.fsencode(tmp_path / "source")
     for name in (b"a.mp4", b"a\xe9.mp4", b"a\xe9.txt", b"b/c.mp4", b"\xff/d.mp4", b".\xff"):
         path = source + b"/" + name

@@ -61,9 +61,7 @@ sources = st.lists(st.integers(1, 9), min_size=1, max_size=8).map(films)
 
 @settings(max_examples=40, deadline=None)
 @given(sources, configs)
-def test_every_clip_is_planned_once_in_units_and_shards_that_are_runs_of_its_split(
-    clips: list[Clip], config: BuildConfig
-) -> None:
+def test_every_clip_is_planned_once_in_consecutive_units_and_shards(clips: list[Clip], config: BuildConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_of(clips, folder, config)
         rows = rows_of(plan)
@@ -223,7 +221,7 @@ def test_an_uncaptioned_shot_leaves_the_next_without_a_scene(tmp_path: Path) -> 
     assert [row.preceding_caption for row in rows] == ["", "shot 0", ""]
 
 
-def test_after_a_shot_that_cannot_be_used_the_next_has_no_scene_of_the_one_before_that(tmp_path: Path) -> None:
+def test_after_an_unusable_shot_the_next_one_has_no_preceding_caption(tmp_path: Path) -> None:
     clips = film("a.mp4", 4)
     clips[1] = replace(clips[1], location="", flaw="bad_span", flaw_detail="its end is too large")
     rows = rows_of(plan_of(clips, tmp_path, replace(SMALL, judge="film")))

@@ -69,9 +69,7 @@ def test_data_that_can_be_written_is_left_alone_and_evidence_is_spelled_out() ->
         ("usd", math.inf, "inf"),
     ],
 )
-def test_data_that_cannot_be_written_is_left_out_and_ends_the_clip_which_says_why(
-    column: str, value: Any, why: str
-) -> None:
+def test_unwritable_data_is_omitted_and_ends_the_clip_with_the_reason(column: str, value: Any, why: str) -> None:
     row = storable(replace(PLAIN, frames=4, mp4_sha256="x", **{column: value}))
     assert (row.outcome, row.reason, row.frames, row.mp4_sha256) == ("failed", "unwritable", -1, "")
     assert column in row.detail and why in row.detail

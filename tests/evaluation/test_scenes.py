@@ -22,7 +22,7 @@ def dataset(folder: Path, *scenes: str) -> str:
     return str(folder)
 
 
-def test_scenes_come_once_and_the_first_few_are_the_same_whatever_the_bound(tmp_path: Path) -> None:
+def test_scenes_come_once_and_the_first_few_are_the_same_whatever_the_limit(tmp_path: Path) -> None:
     names = [f"What was before {number}." for number in range(6)]
     data = dataset(tmp_path / "data", *names, names[0])
     found = dataset_scenes(data)
@@ -32,5 +32,5 @@ def test_scenes_come_once_and_the_first_few_are_the_same_whatever_the_bound(tmp_
 
 
 def test_a_dataset_without_scenes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing is said of what was before its clips"):
+    with pytest.raises(UsageError, match="its clips have no scenes"):
         dataset_scenes(dataset(tmp_path / "data", ""))

@@ -1,4 +1,4 @@
-"""A campaign that is run by hand: ways in which schedulers end a training, and whether it goes on to the bit.
+"""A campaign that is run by hand: ways in which schedulers end a training, and whether it continues to the bit.
 
 `python -m tests.faults.preemption [NAME …]` trains the tiny model with a launcher, ends it in each way, resumes it, and
 compares each step's loss with that of a run that was left alone. It prints a line for each way.
@@ -150,7 +150,7 @@ def _settle(command: Command, family: Family) -> None:
 
 
 def main(names: Sequence[str]) -> int:
-    """Try the ways that are named, or all. Return the number of those after which a run did not go on."""
+    """Try the ways that are named, or all. Return the number of those after which a run did not continue."""
     os.environ["OMP_NUM_THREADS"] = "1"
     failed = 0
     with place() as here, tempfile.TemporaryDirectory() as folder:
@@ -165,9 +165,9 @@ def main(names: Sequence[str]) -> int:
             done = max(losses(out), default=0)
             found = losses(out) if way.code == 0 or wrong else training.run(way.start, out, done + MORE)
             expected = {step: undisturbed[kind].get(step) for step in found}
-            wrong = wrong or ("" if found == expected else "goes on otherwise than a run that was left alone")
+            wrong = wrong or ("" if found == expected else "continues otherwise than a run that was left alone")
             failed += bool(wrong)
-            print(f"{name:28} step {done:3}  {wrong or 'goes on to the bit'}", flush=True)
+            print(f"{name:28} step {done:3}  {wrong or 'continues to the bit'}", flush=True)
     return failed
 
 

@@ -16,7 +16,7 @@ SAMPLE = [
 ]
 
 
-def test_whatever_is_killed_while_it_asks_the_data_and_the_books_are_those_of_a_calm_run() -> None:
+def test_killed_while_asking_data_and_costs_equal_those_of_a_calm_run() -> None:
     with campaign() as trials:
         outcomes = [trials.trial(plan) for plan in SAMPLE]
     assert [outcome.wrong for outcome in outcomes] == [[], [], [], []]

@@ -101,7 +101,7 @@ def test_killed_while_a_shard_is_sealed_as_it_stands_nothing_is_lost(
         assert leftovers(out) == [], f"after a kill before change {deadly}"
 
 
-def test_killed_before_every_other_change_of_a_retry_it_goes_on_and_does_no_shard_twice(tmp_path: Path) -> None:
+def test_a_retry_killed_before_every_other_change_seals_no_shard_twice(tmp_path: Path) -> None:
     """Each shard has clips that are dropped again: a shard done twice would be sealed again, at a higher revision."""
     config, dropped = replace(TINY, judge="film"), frozenset({"dropped"})
     source = captioned_spans(tmp_path / "source", 5, seconds=0.125, size="64x48")

@@ -130,7 +130,7 @@ def test_killed_at_random_and_resumed_the_dataset_is_the_undisturbed_one(
     assert_conserved(out, CONFIG)
 
 
-def test_a_run_of_one_worker_on_another_day_makes_the_same_dataset_as_one_of_two(
+def test_one_worker_on_another_day_makes_the_same_dataset_as_two_workers(
     source: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """The source files are copied to another folder, with other modification times."""

@@ -92,7 +92,7 @@ def build(source: Path, out: Path) -> tuple[int, str]:
         ("manifest.json", "nothing"),
     ],
 )
-def test_a_disk_that_goes_away_stops_the_run_and_once_it_is_back_the_run_goes_on(
+def test_a_lost_disk_stops_the_run_which_continues_once_it_is_back(
     source: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, leaves: str
 ) -> None:
     out, away = tmp_path / "out", tmp_path / "away"
@@ -127,7 +127,7 @@ def test_a_disk_that_goes_away_stops_the_run_and_once_it_is_back_the_run_goes_on
     assert_conserved(out, TINY)
 
 
-def test_answers_and_videos_of_an_evaluation_are_not_written_where_its_folder_is_gone(tmp_path: Path) -> None:
+def test_an_evaluation_writes_nothing_where_its_folder_is_gone(tmp_path: Path) -> None:
     root, away = tmp_path / "out", tmp_path / "away"
     Storage.at(root).write(LOCK, b"held")
     out = Storage.at(root).with_anchor(LOCK)

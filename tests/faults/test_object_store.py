@@ -157,7 +157,7 @@ def test_a_large_file_is_uploaded_in_parts_that_count_together_or_not_at_all(
     assert made.unfinished() == []
 
 
-def test_uploads_that_a_killed_run_left_are_aborted_but_for_those_beside_and_spared(made: Store, out: Storage) -> None:
+def test_unfinished_uploads_of_this_folder_are_aborted_and_no_others(made: Store, out: Storage) -> None:
     root = out.full_path("").partition("/")[2]
     tar = ShardName("train", 3).tar
     for key in (f"{root}/{PLAN}", f"{root}/{tar}", f"{root}/latents/x/{tar}", f"{root}-other/{PLAN}", f"{root}/mine"):
@@ -188,9 +188,7 @@ def test_who_may_not_list_uploads_is_told_and_works_on(
 
 @pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("fate", ["", "cut off", "lands"])
-def test_a_conditional_write_is_not_taken_for_anothers_where_its_answer_was_lost(
-    made: Store, out: Storage, fate: Fate
-) -> None:
+def test_a_conditional_write_with_a_lost_response_is_recognized_as_ours(made: Store, out: Storage, fate: Fate) -> None:
     made.proxy.fate = once(fate)
     assert out.create("a", b"mine")
     assert not out.create("a", b"yours")
@@ -239,7 +237,7 @@ def test_a_lock_is_never_taken_or_given_up_over_anothers(out: Storage, monkeypat
     assert out.read(LOCK) == other
 
 
-def test_a_heartbeat_steps_back_when_the_lock_was_taken_between_its_look_and_its_write(
+def test_a_heartbeat_gives_way_if_the_lock_was_taken_just_before_its_write(
     out: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nextscene.common.run_lock.BEAT_SECONDS", 0.01)
@@ -272,7 +270,7 @@ def test_a_lock_that_was_given_up_is_nobodys_for_old_and_new_readers(out: Storag
         assert now is not None and now.run_id == "next"
 
 
-def test_how_long_an_object_has_stood_there_is_told_by_the_clock_of_the_store_alone(
+def test_the_age_of_an_object_is_measured_by_the_store_s_clock_alone(
     out: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both times are in the store's response. The clock of this host is not used."""
@@ -296,7 +294,7 @@ def test_how_long_an_object_has_stood_there_is_told_by_the_clock_of_the_store_al
         out.read_with_age("none")
 
 
-def test_a_lock_of_yesterday_is_taken_over_at_once_and_a_young_one_is_waited_for(
+def test_an_old_lock_is_taken_over_at_once_and_a_recent_one_after_a_wait(
     out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = replace(Holder.me("theirs"), process=replace(Holder.me("theirs").process, boot_id="another"))

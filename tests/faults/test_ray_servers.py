@@ -10,7 +10,7 @@ from tests.faults.ray_servers import Trial, attempt, prepared
 
 
 @pytest.mark.slow
-def test_a_run_whose_ray_dies_ends_with_the_cause_and_the_next_makes_the_same_dataset(tmp_path: Path) -> None:
+def test_a_death_of_ray_is_reported_and_the_next_run_makes_the_same_dataset(tmp_path: Path) -> None:
     result = attempt(Trial(0, "one by one", "runtime env agent", "SIGKILL", after_answers=4), *prepared(tmp_path))
     assert result.struck and not result.wrong
     assert result.first and result.first.code == 3

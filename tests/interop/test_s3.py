@@ -282,7 +282,7 @@ def test_files_lists_what_a_folder_holds_and_nothing_where_there_is_none(bucket:
     assert out.files("ledger/units") == []
 
 
-def test_an_object_that_went_or_changed_fails_alone_and_a_bucket_that_went_stops_the_run(
+def test_a_lost_or_changed_object_fails_alone_and_a_lost_bucket_stops_the_run(
     tmp_path: Path, bucket: Bucket, server: int
 ) -> None:
     for name in ("gone/a", "kept/b", "new/c"):
@@ -545,7 +545,7 @@ def test_a_killed_run_goes_on_and_ends_as_on_disk(film: tuple[Path, Path], bucke
 def test_a_server_that_goes_away_and_a_credential_that_expires_fail_no_clip(
     film: tuple[Path, Path], bucket: Bucket, here: Place, gate: Gate
 ) -> None:
-    """Both stop the run with one line and exit code 3; the same command goes on to the same dataset."""
+    """Both stop the run with one line and exit code 3; the same command continues to the same dataset."""
     s3 = OnS3(film, bucket, here, gate.port)
     ends = []
     impatient = fault_injection(TRIES="1")

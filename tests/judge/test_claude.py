@@ -215,7 +215,7 @@ def test_each_repetition_may_be_cut_off_once() -> None:
 
 
 @EACH
-def test_a_question_without_an_answer_has_failed_and_what_was_paid_before_is_reported(
+def test_an_unanswered_question_fails_and_its_earlier_costs_are_reported(
     task: str, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Any]], good: str
 ) -> None:
     end = declined(Scripted(CUT, RequestFailed("judge_error", "500 again and again")), work)

@@ -81,7 +81,7 @@ def test_that_a_run_ended_is_said_and_not_that_it_gave_its_lock_up(
 
 
 @pytest.mark.parametrize("how", ["pass_by", "suspend"])
-def test_once_another_has_taken_the_lock_nobody_may_ask_though_the_process_of_the_run_lives(
+def test_a_run_that_lost_its_lock_may_not_ask_though_its_process_lives(
     out: Storage, clocks: FakeClocks, how: str
 ) -> None:
     """Also right after a suspend, in which the other came."""

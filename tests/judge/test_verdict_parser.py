@@ -22,9 +22,7 @@ def test_the_schema_asks_for_the_reason_first_and_for_nothing_else() -> None:
 
 
 @given(verdicts, st.text(st.characters(exclude_categories=["Cc", "Cs"])))
-def test_an_answer_in_the_asked_form_is_its_verdict_and_its_reason_without_space_around(
-    verdict: str, reason: str
-) -> None:
+def test_an_answer_in_the_requested_form_gives_verdict_and_stripped_reason(verdict: str, reason: str) -> None:
     for ascii_only in (True, False):
         text = json.dumps({"reason": reason, "verdict": verdict}, ensure_ascii=ascii_only)
         assert parse_verdict(text) == (verdict, reason.strip())
@@ -113,7 +111,7 @@ def test_a_text_that_is_made_to_keep_a_reader_busy_for_hours_is_none_at_once(tex
     assert parse_verdict(text) in (None, ("Pass", ""))
 
 
-def test_a_reason_that_no_file_can_hold_or_nobody_would_read_is_spelled_out_and_cut() -> None:
+def test_an_unstorable_or_overlong_reason_is_escaped_and_truncated() -> None:
     assert parse_verdict('{"verdict": "Pass", "reason": "\\ud83d \\u0000 \\u001b[31m"}') == (
         "Pass",
         "\\ud83d \\x00 \\x1b[31m",
@@ -136,7 +134,7 @@ def test_what_the_reason_says_of_verdicts_does_not_count() -> None:
     assert parse_verdict(text) == ("Pass", 'I would not say "Verdict: Fail" {"verdict": "Fail"}.')
 
 
-def test_a_reason_that_is_missing_is_empty_and_one_that_is_no_text_is_written_out() -> None:
+def test_a_missing_reason_is_empty_and_one_of_another_type_is_serialized() -> None:
     assert parse_verdict('{"verdict": "Fail"}') == ("Fail", "")
     assert parse_verdict('{"verdict": "Fail", "reason": 3}') == ("Fail", "3")
 

@@ -281,7 +281,7 @@ def test_a_credential_in_a_uri_is_never_repeated(tmp_path: Path, out: Path, uri:
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///", "://", "http://host/x"])
-def test_a_uri_that_names_no_place_is_refused_and_no_folder_of_that_name_is_made(
+def test_a_uri_without_a_location_is_refused_and_no_folder_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
     source = captioned_spans(tmp_path / "in", 1)

@@ -126,7 +126,7 @@ def test_interrupts_end_a_run_in_order_and_the_same_command_goes_on(here: Place,
         ended = run.wait()
         assert run.left_behind() == []
     assert ended.code == 130, ended.stderr
-    assert ended.error == "error: interrupted; all that was finished is kept; run the same command again to go on"
+    assert ended.error == "error: interrupted; all that was finished is kept; run the same command again to continue"
     done = len(ledger(out, config))
     assert 0 < done < 6
     assert not Manifest.read(Storage.at(out)).complete
@@ -172,9 +172,7 @@ def _spoil(video: Path, word: bytes) -> None:
         file.write(word)
 
 
-def test_a_clip_that_kills_its_worker_is_quarantined_alone_and_the_count_outlives_the_driver(
-    here: Place, tmp_path: Path
-) -> None:
+def test_a_clip_that_kills_workers_is_quarantined_and_counted_across_drivers(here: Place, tmp_path: Path) -> None:
     """Four videos in two units."""
     source, out, log = _captioned(tmp_path / "in", "abcd"), tmp_path / "out", tmp_path / "deaths"
     _spoil(source / "c.mp4", b"KILLS-WORKER")

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 CLIPS = 60
 MARKED = {3: "FAIL1", 7: "FAIL3", 20: "REFUSE-DESCRIBE", 31: "REFUSE-VERIFY", 44: "GARBLED", 50: "BAD-REQUEST"}
-GO_ON = "All that was finished is kept; run the same command again to go on."
+GO_ON = "All that was finished is kept; run the same command again to continue."
 ONLY_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 
 
@@ -97,7 +97,7 @@ def test_a_whole_run_in_bad_weather_is_watched_and_a_second_call_asks_nothing(
         assert during.code == 0
         assert "at work" in during.stdout and re.search(r"^spent +\$0\.\d+ for [1-9]\d* answers", during.stdout, re.M)
         assert ended.code == 1, ended.stderr  # two clips of the sixty failed
-        assert "without a bound: there is no --budget-usd" in ended.stderr  # a log record of the process on Ray
+        assert "without a limit: there is no --budget-usd" in ended.stderr  # a log record of the process on Ray
         assert ends(out) == {
             ("kept", ""): 55,
             ("dropped", "no_pass"): 1,
@@ -164,7 +164,9 @@ def test_interrupted_and_killed_it_keeps_every_answer_and_tells_what_was_spent(
             ended = run.wait()
             assert run.left_behind() == []
         assert ended.code == 130, ended.stderr
-        assert ended.error == "error: interrupted; all that was finished is kept; run the same command again to go on"
+        assert (
+            ended.error == "error: interrupted; all that was finished is kept; run the same command again to continue"
+        )
         assert answered(out) == len(api.paid) < 12 * 4
         assert account(out).spent == true_cost(api.exchanges) and account(out).lost == 0
 
@@ -279,7 +281,7 @@ def test_a_model_without_a_price_or_a_life_is_told_at_once(
 def test_a_budget_that_is_no_amount_is_told_at_once(twelve: Path, tmp_path: Path, budget: str) -> None:
     with ClaudeApi() as api:
         code, line = told(twelve, tmp_path / "out", "--budget-usd", budget, env=env(api))
-        assert code == 2 and f"--budget-usd: {budget} is no amount of money" in line
+        assert code == 2 and f"--budget-usd: {budget} is not an amount of money" in line
         assert api.exchanges == []
 
 
@@ -294,7 +296,7 @@ TROUBLES: dict[str, tuple[int, tuple[str, ...]]] = {
 def test_what_ends_the_asking_is_one_line_with_what_to_do_and_nothing_is_lost(
     twelve: Path, here: Place, tmp_path: Path, trouble: str
 ) -> None:
-    """Half of the clips were decided before; the same command goes on once the trouble is mended."""
+    """Half of the clips were decided before; the same command continues once the trouble is mended."""
     out, (code, words) = tmp_path / "out", TROUBLES[trouble]
     with ClaudeApi() as api:
         _half(api, twelve, out)
@@ -395,9 +397,7 @@ def _make(here: Place, *words: str, **extra: str) -> subprocess.CompletedProcess
     )
 
 
-def test_make_shards_with_claude_and_no_key_fails_in_one_line_before_anything_is_fetched(
-    here: Place, tmp_path: Path
-) -> None:
+def test_make_shards_with_claude_without_a_key_fails_before_any_download(here: Place, tmp_path: Path) -> None:
     done = _make(here, "shards", "JUDGE=claude", f"OUT={tmp_path / 'out'}", "RUN=false", "VENV=nowhere-to-be-made")
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
     assert done.returncode == 2

@@ -84,7 +84,7 @@ def test_asked_for_they_are_captioned(api: ClaudeApi, source: Path, tmp_path: Pa
     assert len(api.exchanges) == 2 + 3 + 3
 
 
-def test_left_out_they_end_for_the_lack_of_a_caption_and_nobody_is_asked_about_them(
+def test_skipped_clips_without_a_caption_end_so_and_are_not_asked_about(
     api: ClaudeApi, source: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"

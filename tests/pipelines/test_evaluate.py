@@ -240,7 +240,7 @@ def test_without_a_key_nothing_is_made(given: Given, api: ClaudeApi, monkeypatch
     assert not given.out.exists()
 
 
-def test_a_model_of_which_nothing_could_be_judged_ends_with_1_and_the_last_reason(given: Given, api: ClaudeApi) -> None:
+def test_a_model_without_any_verdict_ends_with_1_and_the_last_reason(given: Given, api: ClaudeApi) -> None:
     api.rules = AnswerRules(marked={"REFUSE-CAPTION": 1.0})
     code, stdout, stderr = given.run(*given.models, "--scenes", given.file())
     assert code == 1
@@ -284,7 +284,7 @@ def test_a_video_that_was_damaged_is_named(given: Given, api: ClaudeApi) -> None
             "--judge-model claude-sonnet-55: no price known",
         ),
         (["--scenes", "{scenes}", "--model", "a={run}", "--judge.frames", "0"], "judge.frames must be above 0"),
-        (["--scenes", "{scenes}", "--model", "a={run}", "--budget-usd", "inf"], "no amount of money"),
+        (["--scenes", "{scenes}", "--model", "a={run}", "--budget-usd", "inf"], "is not an amount of money"),
         (["--scenes", "{scenes}", "--model", "a={run}", "--frames", "6"], "such a video cannot be made"),
     ],
 )

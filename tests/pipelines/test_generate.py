@@ -154,7 +154,7 @@ def test_the_original_is_made_of_the_text_itself_at_its_own_frame_rate(given: Gi
 # ---- what is not made twice ----------------------------------------------------------------------------------------
 
 
-def test_what_stands_there_made_alike_is_not_made_again_and_nothing_is_opened_for_it(
+def test_existing_videos_of_the_same_settings_are_kept_and_no_model_is_opened(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given.make()
@@ -248,10 +248,10 @@ def test_a_video_that_is_somebody_s_is_not_lost(given: Given) -> None:
         (["--scene", "a", "--checkpoint", "c", "--qwen", "QWEN", "--ltx", "LTX"], ["c is not a complete checkpoint"]),
         (["--scene", "a", "--original", "--ltx", "/nowhere"], ["--ltx /nowhere holds no scheduler"]),
         (["--scene", "a", "--original", "--ltx", "LTX", "--form", "nsp"], ["leave --form out"]),
-        (["--scene", "a\udcff", "--run", "RUN"], ["--scene is no text in UTF-8"]),
+        (["--scene", "a\udcff", "--run", "RUN"], ["--scene is not text in UTF-8"]),
         (["--scene", "a", "--run", "RUN", "--guidance", "nan"], ["--guidance", "nan is not a finite number"]),
         (["--scene", "a", "--run", "RUN", "--fps", "inf"], ["--fps", "not in the range"]),
-        (["--scene", "a", "--run", "RUN", "--out", "s3://b/x"], ["s3://b/x is no local path"]),
+        (["--scene", "a", "--run", "RUN", "--out", "s3://b/x"], ["s3://b/x is not a local path"]),
         (["--scene", "a", "--run", "RUN", "--out", ""], ["--out '' is empty"]),
         (["--scene", "a", "--run", "RUN", "--out", "SCENES"], ["scenes.txt is a file"]),
         (["--scenes", "SCENES", "--run", "RUN", "--out", "x.MP4"], ["x.MP4 is one video", "3 are asked for"]),

@@ -1,4 +1,4 @@
-"""`--out OUT` alone goes on with what was begun there, and what is told besides is compared."""
+"""`--out OUT` alone continues with what was begun there, and what is told besides is compared."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_without_a_plan_the_source_is_to_be_given(tmp_path: Path) -> None:
 # ---- what is paid ----------------------------------------------------------------------------------------------
 
 
-def test_the_budget_holds_for_out_alone_and_a_line_says_so_before_anything_is_asked(
+def test_the_recorded_budget_holds_and_is_shown_before_the_first_question(
     api: ClaudeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.rules = AnswerRules(thinking_tokens=900)

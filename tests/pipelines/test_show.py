@@ -45,7 +45,7 @@ def told(*arguments: object) -> Any:
 
 
 def refused(code: int, *arguments: object) -> str:
-    """The one line on stderr, and after a stop how to go on; nothing on stdout."""
+    """The one line on stderr, and after a stop how to continue; nothing on stdout."""
     ended, stdout, stderr = run(*arguments)
     assert (ended, stdout) == (code, ""), stderr
     assert stderr.startswith("error: ")

@@ -1,4 +1,4 @@
-"""train.py: a mistake is one line that names the thing; a run that was stopped goes on; every end has its exit code."""
+"""train.py: a mistake is one line that names the thing, a stopped run continues, every end has its exit code."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ LATER += [word for name in ("blip3o", "vidgen", "openvid", "opens2v") for word i
         (LATER, ["generator-2", "connector", "not finished", "train that first", "--init"]),
         ([*LATER, "--init", "previous"], ["connector", "not finished"]),
         ([*LATER, "--data", "a"], ["--data a", "blip3o=a"]),
-        (["--init", "previous"], ["--init previous", "goes on from none"]),
+        (["--init", "previous"], ["--init previous", "follows no other"]),
         (["--init", "/nowhere"], ["/nowhere is not a complete checkpoint"]),
         (["--data.global-batch", "14"], ["13 samples", "global batch of 14", "data.global_batch"]),
         (["--data.micro-batch", "3"], ["data.global_batch 2", "data.micro_batch 3"]),
@@ -166,7 +166,7 @@ LATER += [word for name in ("blip3o", "vidgen", "openvid", "opens2v") for word i
         (["--optimizer.lr", "1e38"], ["optimizer.lr", "1e+30"]),
         (["--seed", "99999999999999999999"], ["seed must not be above"]),
         (["--model.max-tokens", "16"], ["alone has", "model.max_tokens less model.queries leaves"]),
-        (["--out", "s3://b/x"], ["s3://b/x is no local path"]),
+        (["--out", "s3://b/x"], ["s3://b/x is not a local path"]),
         (["--parallel.replicas", "2"], ["parallel.replicas 2", "1 processes"]),
     ],
     ids=lambda value: " ".join(value),
@@ -209,14 +209,12 @@ def test_a_run_tells_what_it_trains_and_what_it_came_to_and_is_not_written_over(
     assert "connector, 2 steps" in stdout and str(given.out / "export") in stdout
     assert "bridge.connector.into.weight  [32×32]" in stderr and "encoded as they are read" in stderr
     assert given.steps == [1, 2]
-    assert "holds a run at step-2; go on with --resume" in given.error(2)
+    assert "holds a run at step-2; continue with --resume" in given.error(2)
     assert given.run("--resume")[:2] == (0, stdout)
     assert given.steps == [1, 2]
 
 
-def test_latents_of_a_dataset_that_is_only_read_lie_elsewhere_and_those_that_do_not_fit_are_told(
-    given: Given, tmp_path: Path
-) -> None:
+def test_latents_of_a_read_only_dataset_lie_elsewhere_and_misfits_are_named(given: Given, tmp_path: Path) -> None:
     data, elsewhere = shutil.copytree(given.data, tmp_path / "data"), str(tmp_path / "latents")
     flags = ["--data", str(data), "--ltx", str(given.originals.ltx), "--size", "32x24", "--max-frames", "9"]
     ended = CliRunner().invoke(encode_latents.main, [*flags, "--latents", elsewhere])
@@ -237,7 +235,7 @@ def test_latents_of_a_dataset_that_is_only_read_lie_elsewhere_and_those_that_do_
 def test_a_loss_that_is_not_a_number_stops_the_run_with_what_to_do(given: Given) -> None:
     line = given.error(3, "--steps", "9", "--optimizer.kind", "adamw", "--optimizer.lr", "1e20")
     assert "a loss of nan" in line and "the training has diverged" in line
-    assert "optimizer.lr" in line and "go on from the beginning" in line
+    assert "optimizer.lr" in line and "continue from the beginning" in line
     assert len(given.steps) < 9 and latest(given.checkpoints) is None
 
 
@@ -268,7 +266,7 @@ def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
         patch.setattr(StepProgress, "step", interrupted)
         ended, stdout, stderr = given.run("--steps", "9", "--logging.checkpoint-every", "0")
     assert (ended, stdout) == (code, ""), stderr
-    assert "stopped at step 2 of 9; go on with --resume" in stderr
+    assert "stopped at step 2 of 9; continue with --resume" in stderr
     assert given.steps == [1, 2]
     assert latest(given.checkpoints) == given.checkpoints / "step-2"
     assert not (given.out / "export").exists()
@@ -288,17 +286,15 @@ def test_a_run_that_is_told_to_stop_before_its_first_step_takes_none(
         patch.setattr(StepProgress, "begin", told)
         code, _, stderr = given.run()
     assert code == 3
-    assert "stopped at step 0 of 2; go on with --resume" in stderr
+    assert "stopped at step 0 of 2; continue with --resume" in stderr
     assert given.steps == []
 
 
-def test_processes_that_torchrun_starts_again_go_on_with_the_run_that_they_began(
-    given: Given, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_restarted_by_torchrun_continue_their_run(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "lost one")
     assert given.run("--steps", "1")[0] == 0
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert "holds a run at step-1; go on with --resume" in given.error(2, "--steps", "2")
+    assert "holds a run at step-1; continue with --resume" in given.error(2, "--steps", "2")
     assert given.run("--steps", "2", "--resume")[0] == 0
     assert given.steps == [1, 2]
 
@@ -350,8 +346,8 @@ def test_a_stop_for_a_reason_is_not_undone_by_torchruns_restart(given: Given, mo
 
 
 @pytest.mark.slow
-def test_what_torchrun_learns_until_it_is_told_to_stop_is_what_one_process_learns(given: Given, here: Place) -> None:
-    """One of its processes is told, alone: both stop at one step, and are not started again. One process goes on."""
+def test_torchrun_stopped_by_a_signal_has_learned_what_one_process_learns(given: Given, here: Place) -> None:
+    """One of its processes is told, alone: both stop at one step, and are not started again. One process continues."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
     flags = given.flags("--steps", "10000", "--logging.checkpoint-every", "0", "--resume")
     with here.start(sys.executable, *launcher, "pipelines/train.py", *flags) as command:
@@ -362,9 +358,9 @@ def test_what_torchrun_learns_until_it_is_told_to_stop_is_what_one_process_learn
         assert command.left_behind() == []
     done = given.steps[-1]
     assert ended.code == 1
-    assert ended.stderr.count(f"stopped at step {done} of 10000; go on with --resume") == 1, ended.stderr
+    assert ended.stderr.count(f"stopped at step {done} of 10000; continue with --resume") == 1, ended.stderr
     # Twice, unless torchrun ends the second process for the end of the first.
-    assert ended.stderr.count("torchrun's restart of it ends at once") in (1, 2), ended.stderr
+    assert ended.stderr.count("the one by torchrun ends at once") in (1, 2), ended.stderr
     assert latest(given.checkpoints) == given.checkpoints / f"step-{done}"
     assert given.run("--resume", "--steps", str(done + 1))[0] == 0
     together = given.losses

@@ -144,7 +144,7 @@ def test_the_budget_stops_it_with_a_checkpoint_and_a_larger_one_goes_on(given: G
     )
 
 
-def test_a_signal_while_verdicts_are_waited_for_gives_the_step_up_and_nothing_is_paid_for_twice(
+def test_a_signal_while_waiting_for_verdicts_drops_the_step_without_double_cost(
     given: Given, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the second step, of whose answers some are there."""
@@ -166,7 +166,7 @@ def test_a_signal_while_verdicts_are_waited_for_gives_the_step_up_and_nothing_is
         patch.setattr(CausalConsistency, "_wait", interrupted)
         code, _, stderr = given.run("--logging.checkpoint-every", "0")
     assert code == 3, stderr
-    assert "stopped at step 1 of 3; go on with --resume" in stderr
+    assert "stopped at step 1 of 3; continue with --resume" in stderr
     assert latest(given.rl / "checkpoints") == given.rl / "checkpoints" / "step-1"
     before, api.limits = len(api.paid), Limits()
     assert given.run("--resume")[0] == 0
@@ -189,8 +189,8 @@ def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypa
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--budget-usd", "3", "--reward.kind", "retrieval"], "--budget-usd: nothing is paid for"),
-        (["--budget-usd", "nan"], "no amount of money"),
+        (["--budget-usd", "3", "--reward.kind", "retrieval"], "--budget-usd: only the reward causal_consistency"),
+        (["--budget-usd", "nan"], "is not an amount of money"),
         (["--budget-usd", "0"], "0.0 is not in the range x>0"),
         (["--prices", "RECIPE"], "recipe.toml is not a table of prices"),
         (["--judge-model", "claude-sonnet-9"], "its prices in a file of your own (--prices FILE)"),
@@ -225,7 +225,7 @@ def test_clips_without_a_scene_before_them_are_refused(given: Given, api: Claude
     clips = [clip(number, 9) for number in range(4)]
     without = [sample_of(replace(one.record, scene_description=""), one.mp4, one.record.caption) for one in clips]
     seal_dataset(given.folder / "none", {ShardName("train", 0): without})
-    assert "nothing is said in the dataset" in replace(given, data=given.folder / "none").error(2)
+    assert "have no scenes" in replace(given, data=given.folder / "none").error(2)
     assert not api.exchanges
 
 

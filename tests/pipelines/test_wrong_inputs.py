@@ -74,7 +74,7 @@ WRONG = [
     wrong("show '{built} '", "OUT '{built} ' begins or ends with white space"),
     wrong("report 'C:\\nsp'", "OUT C:\\nsp is a path of Windows"),
     wrong("fetch_film 'C:\\film'", "FOLDER: C:\\film is a path of Windows"),
-    wrong("fetch_film s3://bucket/film", "FOLDER: s3://bucket/film is no local path"),
+    wrong("fetch_film s3://bucket/film", "FOLDER: s3://bucket/film is not a local path"),
     wrong(f"{TOY} --data 'C:\\nsp'", "--data C:\\nsp is a path of Windows"),
     # the wrong folder
     wrong("build_nsp --status --out {run}", "--out {run} holds no dataset, but a training run; name one that a build"),

@@ -92,7 +92,7 @@ WRONG = [
     wrong("generate --run {run} --scene a --out {clip.mov}", "a single video ends in .mp4"),
     # scenes
     wrong(f"{RUN} --scenes {{blank.txt}}", "--scenes {blank.txt} holds no scene; give one on each line"),
-    wrong(f"{RUN} --scenes {{utf16.txt}}", "is no text in UTF-8, but in UTF-16; save it as UTF-8"),
+    wrong(f"{RUN} --scenes {{utf16.txt}}", "is not text in UTF-8, but in UTF-16; save it as UTF-8"),
     wrong(f"{RUN} --scenes {{zero.txt}}", "{zero.txt}: line 1 holds a zero byte"),
     wrong(f"{RUN} --scenes {{long.txt}}", "{long.txt}: line 1 has 49,999 bytes, and 16,384 are the most"),
     wrong(f"{EVALUATE.replace('scenes.txt', 'blank.txt')} --model a={{run}}", "holds no scene"),
@@ -110,14 +110,14 @@ WRONG = [
     # places
     wrong(f"{ONE} --run ''", "--run '' is empty", "is a variable not set?"),
     wrong(f"{ONE} {STEP} --qwen '' --ltx {{ltx}}", "--qwen '' is empty"),
-    wrong(f"{ONE} --run s3://bucket/run", "--run: s3://bucket/run is no local path"),
+    wrong(f"{ONE} --run s3://bucket/run", "--run: s3://bucket/run is not a local path"),
     wrong(f"{ONE} --run '{{run}} '", "begins or ends with white space; give it without"),
     wrong("generate --run {run} --scene a --out 'C:\\videos'", "a path of Windows", "/mnt/c/videos"),
     wrong(f"{EVALUATE} --model 'a=C:\\run'", "--model a=C:\\run", "a path of Windows"),
     wrong(f"{SFT} {MODELS} --data 'nsp=$DATA/nsp'", "the shell put nothing in for $DATA"),
     # the environment
-    wrong(TRAIN, "RANK=2 WORLD_SIZE=2 is no process of a group", RANK="2", WORLD_SIZE="2"),
-    wrong(TRAIN, "WORLD_SIZE=many is no process of a group", RANK="0", WORLD_SIZE="many"),
+    wrong(TRAIN, "RANK=2 WORLD_SIZE=2 is not a process of a group", RANK="2", WORLD_SIZE="2"),
+    wrong(TRAIN, "WORLD_SIZE=many is not a process of a group", RANK="0", WORLD_SIZE="many"),
     wrong(TRAIN, "WORLD_SIZE=4 is set and RANK is not", WORLD_SIZE="4"),
     wrong(TRAIN, "RANK is set and MASTER_ADDR is not", RANK="0", WORLD_SIZE="2"),
     wrong(TRAIN, "LOCAL_RANK=gpu0 is not the number of a process", LOCAL_RANK="gpu0"),

@@ -20,9 +20,9 @@ WIDTH, HEIGHT = 64, 48
 
 
 @cache
-def encode(grey: int, frames: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
-    """A lossless grey video, one shade brighter with each frame, tagged as the pipeline tags its clips."""
-    shades = [min(grey + frame, 235) for frame in range(frames)]
+def encode(gray: int, frames: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
+    """A lossless gray video, one shade brighter with each frame, tagged as the pipeline tags its clips."""
+    shades = [min(gray + frame, 235) for frame in range(frames)]
     luma = np.repeat(np.array(shades, np.uint8)[:, None], width * height, axis=1)
     chroma = np.full((frames, width * height // 2), 128, np.uint8)
     raw = np.concatenate([luma, chroma], axis=1).tobytes()

@@ -80,7 +80,7 @@ def test_only_the_newest_are_kept_by_number_not_by_name(tmp_path: Path) -> None:
 
 
 def test_what_is_saved_is_what_stood_when_it_was_asked_for(tmp_path: Path) -> None:
-    """It is written behind training's back, which goes on changing the same memory."""
+    """It is written behind training's back, which continues changing the same memory."""
     tensors = values(1)
     with process_group() as world:
         checkpoints = Checkpoints(tmp_path, world, 1)
@@ -175,7 +175,7 @@ def _killed(rank: int, world: int, job: TrainingJob) -> None:
         on_rank(rank, world, job)
 
 
-def test_a_run_that_was_killed_while_it_saved_goes_on_from_the_checkpoint_before(
+def test_a_run_killed_while_saving_resumes_from_the_checkpoint_before(
     undisturbed: tuple[TrainingJob, Quiet], tmp_path: Path
 ) -> None:
     job = replace(undisturbed[0], run=tmp_path)
@@ -197,7 +197,7 @@ def refused(job: TrainingJob) -> str:
 
 @pytest.fixture
 def again(undisturbed: tuple[TrainingJob, Quiet], tmp_path: Path) -> TrainingJob:
-    """A copy of the undisturbed run, to go on with."""
+    """A copy of the undisturbed run, to continue with."""
     shutil.copytree(undisturbed[0].run, tmp_path / "run")
     return replace(undisturbed[0], run=tmp_path / "run", resume=True)
 
@@ -210,7 +210,7 @@ def test_a_damaged_checkpoint_is_named_and_is_to_be_deleted(
     file = again.checkpoints / "step-3" / name
     file.unlink() if content is None else file.write_bytes(content)
     message = refused(again)
-    assert str(file.parent) in message and "delete it to go on from the one before it" in message
+    assert str(file.parent) in message and "delete it to continue from the one before it" in message
 
 
 def test_a_tensor_that_lost_some_bits_is_not_taken_for_whole(again: TrainingJob) -> None:
@@ -227,7 +227,7 @@ def test_weights_that_diverged_do_not_become_a_checkpoint(
     data: Path, pretrained: PretrainedModels, tmp_path: Path, step: int, value: float
 ) -> None:
     job = make_job(data, pretrained, tmp_path / "run", RECIPE)
-    with patch.object(Prodigy, "step", poisoning(step, value)), pytest.raises(Diverged, match=r"go on from step-\d"):
+    with patch.object(Prodigy, "step", poisoning(step, value)), pytest.raises(Diverged, match=r"continue from step-\d"):
         by_ranks(1, on_rank, job)
     assert latest(job.checkpoints) == job.checkpoints / f"step-{step - 1}"
     assert not list(job.checkpoints.glob("*.unfinished"))
@@ -248,7 +248,7 @@ def poisoning(step: int, value: float) -> Callable[..., None]:
     return poison
 
 
-def test_clips_with_a_loss_that_is_not_finite_are_named_and_the_weights_before_them_kept(
+def test_clips_with_a_non_finite_loss_are_named_and_earlier_weights_kept(
     data: Path, pretrained: PretrainedModels, tmp_path: Path
 ) -> None:
     job = make_job(data, pretrained, tmp_path / "run", RECIPE)
@@ -267,7 +267,7 @@ def test_clips_with_a_loss_that_is_not_finite_are_named_and_the_weights_before_t
 
 
 def test_a_run_that_stands_is_not_written_over(again: TrainingJob) -> None:
-    assert "holds a run at step-3; go on with `resume`" in refused(replace(again, resume=False))
+    assert "holds a run at step-3; continue with `resume`" in refused(replace(again, resume=False))
 
 
 def test_a_run_does_not_go_on_with_other_models(again: TrainingJob, tmp_path: Path) -> None:

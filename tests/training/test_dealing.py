@@ -141,7 +141,7 @@ def undealt(parts: Parts) -> list[Step]:
 
 
 @pytest.mark.parametrize("world", [1, 3, 5])
-def test_an_epoch_of_any_number_of_ranks_has_the_samples_the_means_and_the_gradients_of_the_order(
+def test_an_epoch_has_the_same_samples_means_and_gradients_for_any_ranks(
     parts: Parts, undealt: list[Step], world: int
 ) -> None:
     dealt = parts.dealt(world)
@@ -189,9 +189,7 @@ class OfTwo(World):
         return torch.maximum(values, torch.tensor([30.0, 5.0], dtype=torch.float64))
 
 
-def test_straggling_is_the_slowest_rank_of_each_turn_over_the_mean_and_a_filler_is_no_work(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_straggling_is_slowest_over_mean_work_and_fillers_are_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns of 10 and 40: the 40 is a filler. So 70 is waited for, and 45 is the work of both."""
     model = SimpleNamespace(dtype=torch.float32, trains_transformer=True)
     throughput = Throughput(cast(Any, model), cast(Any, SimpleNamespace(wait_seconds=0.0)), OfTwo(0, 2, CPU))

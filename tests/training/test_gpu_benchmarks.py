@@ -39,7 +39,7 @@ def test_every_stage_and_reading_is_measured(figures: list[dict[str, Any]]) -> N
         assert "mfu" not in each
 
 
-def test_the_ways_of_reading_differ_in_speed_not_in_what_is_learnt(figures: list[dict[str, Any]]) -> None:
+def test_the_ways_of_reading_differ_in_speed_not_in_what_is_learned(figures: list[dict[str, Any]]) -> None:
     once, plain, padded = (each["loss"] for each in figures if each["stage"] == "connector")
     assert plain == pytest.approx(once, rel=1e-3)  # bfloat16
     assert padded == pytest.approx(once, rel=1e-3)
@@ -101,7 +101,7 @@ def one_group(folder: Path, precision: Literal["bf16", "fp32"]) -> dict[str, Any
         return group.measured(TOY, settings, world, folder)
 
 
-def test_a_group_is_made_and_learnt_from(tmp_path: Path) -> None:
+def test_a_group_is_made_and_learned_from(tmp_path: Path) -> None:
     figures = one_group(tmp_path, "bf16")
     assert figures["group_seconds"] > 0 and figures["update_seconds"] > 0
     assert figures["gradient_norm"] > 0

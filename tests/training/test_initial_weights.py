@@ -140,9 +140,7 @@ def test_an_export_with_a_damaged_file_is_refused(stage: Stage, exported: Path, 
         begun(stage, "lacking", copy)
 
 
-def test_settings_that_an_export_of_an_earlier_version_recorded_have_their_present_names(
-    exported: Path, tmp_path: Path
-) -> None:
+def test_settings_recorded_by_an_earlier_export_get_their_present_names(exported: Path, tmp_path: Path) -> None:
     record = json.loads((exported / "nextscene.json").read_text())
     record["determining"]["optimiser.clip"] = record["determining"].pop("optimizer.max_grad_norm", 1.0)
     (tmp_path / "nextscene.json").write_text(json.dumps(record))

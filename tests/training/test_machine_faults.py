@@ -1,4 +1,4 @@
-"""Failures of the machine in a run: one line with the shape and the setting, or the place, and a run that goes on."""
+"""Failures of the machine in a run: one line with the shape and the setting, or the place, and a run that continues."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 
 def told(job: TrainingJob, rank: Callable[..., Any] = on_rank, *arguments: Any) -> str:
-    """The one line with which a run ends that is to be gone on with."""
+    """The one line with which a run ends that is to be continued with."""
     with pytest.raises(TrainingStopped) as end:
         by_ranks(1, rank, job, *arguments)
     assert end.value.exit_code == 3 and "\n" not in str(end.value)
@@ -174,9 +174,7 @@ def test_a_thread_that_finds_the_disk_full_prints_no_traceback(
 # ---- processes --------------------------------------------------------------------------------------------------
 
 
-def test_a_lost_process_ends_the_run_in_a_line_that_torchrun_and_ray_do_not_take_for_an_end(
-    stage: Stage, tmp_path: Path
-) -> None:
+def test_a_lost_process_is_a_one_line_fault_and_not_a_deliberate_stop(stage: Stage, tmp_path: Path) -> None:
     lost = RuntimeError(
         "[gloo/transport/tcp/pair.cc:537] Read error [10.0.0.2]:31: Connection reset by peer.\nSee logs"
     )

@@ -72,7 +72,7 @@ def test_all_stages_have_the_papers_optimizer_queries_lengths_and_sizes(name: st
 
 
 @pytest.mark.parametrize("names", [PAPER, tuple(f"tiny/{name}" for name in TINY)])
-def test_the_stages_follow_one_another_and_only_the_first_leaves_the_transformer_alone(names: tuple[str, ...]) -> None:
+def test_stages_follow_one_another_and_only_the_first_freezes_the_transformer(names: tuple[str, ...]) -> None:
     recipes = [shipped(name) for name in names]
     assert [recipe.after for recipe in recipes] == ["", *(recipe.name for recipe in recipes[:-1])]
     assert sorted(recipes, key=lambda recipe: list(STAGES).index(recipe.stage)) == recipes
@@ -176,7 +176,7 @@ def test_epochs_show_each_sample_as_often_as_they_say(epochs: float, samples: in
         ({"seed": 1}, False),
     ],
 )
-def test_what_decides_what_is_learnt_may_not_change_on_the_way(changes: dict[str, Any], same: bool) -> None:
+def test_what_decides_what_is_learned_may_not_change_on_the_way(changes: dict[str, Any], same: bool) -> None:
     assert (replace(Recipe(), **changes).identity_settings() == Recipe().identity_settings()) is same
 
 

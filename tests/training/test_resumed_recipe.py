@@ -1,4 +1,4 @@
-"""The recipe that a run goes on with: what it began with, but what is given anew."""
+"""The recipe that a run continues with: what it began with, but what is given anew."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_setting_that_is_newer_than_the_run_has_its_default() -> None:
 
 
 @pytest.mark.parametrize("recipe", [BEGAN, RL])
-def test_a_run_that_recorded_only_what_decides_the_result_takes_the_rest_from_the_recipe(recipe: Recipe) -> None:
+def test_a_run_that_recorded_only_its_identity_takes_the_rest_from_the_recipe(recipe: Recipe) -> None:
     changed = replace(recipe, seed=9, optimizer=replace(recipe.optimizer, lr=0.25))
     fixed_then = {**recipe.identity_settings(), "data.micro_batch": recipe.data.micro_batch}
     resumed, lines = resumed_recipe(changed, [], info(recipe, settings={}, determining=fixed_then))
@@ -64,5 +64,5 @@ def test_a_run_that_recorded_only_what_decides_the_result_takes_the_rest_from_th
 
 def test_settings_that_do_not_go_together_are_refused() -> None:
     recipe = replace(BEGAN, data=replace(BEGAN.data, micro_batch=3, global_batch=6))
-    with pytest.raises(SettingsError, match=r"data\.global_batch 4 is no multiple of data\.micro_batch 3"):
+    with pytest.raises(SettingsError, match=r"data\.global_batch 4 is not a multiple of data\.micro_batch 3"):
         resumed_recipe(recipe, ["data.micro_batch"], info(BEGAN))

@@ -133,7 +133,7 @@ def assert_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-# ---- what is learnt ---------------------------------------------------------------------------------------------
+# ---- what is learned ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def test_a_run_goes_on_by_any_number_of_ranks_as_if_nothing_had_been(
         assert_equal(tensors(job, 4), tensors(undisturbed.job, 4))
 
 
-def test_a_run_goes_on_in_other_micro_batches_with_the_samples_that_it_would_have_had(whole: Ran, stage: Stage) -> None:
+def test_a_run_resumed_with_other_micro_batches_has_the_same_samples(whole: Ran, stage: Stage) -> None:
     """From its second step, in micro-batches of 2, which would come in another order in a new run."""
     recipe = replace(RECIPE, data=replace(RECIPE.data, micro_batch=2))
     job = stage.job("regrouped", recipe, resume=True)
@@ -315,7 +315,7 @@ def test_a_training_whose_lock_was_taken_writes_nothing(stage: Stage) -> None:
     [{"replicas": 2, "checkpointing": "full"}, {"gather_language": False, "checkpointing": "selective"}],
     ids=str,
 )
-def test_what_is_learnt_does_not_depend_on_the_layout(whole: Ran, stage: Stage, changes: dict[str, Any]) -> None:
+def test_what_is_learned_does_not_depend_on_the_layout(whole: Ran, stage: Stage, changes: dict[str, Any]) -> None:
     recipe = replace(RECIPE, steps=2, parallel=replace(RECIPE.parallel, **changes))
     laid_out = ran(stage.job(str(changes["checkpointing"]), recipe), 2)
     assert laid_out.losses == pytest.approx({step: whole.losses[step] for step in (1, 2)}, abs=1e-5)
@@ -362,7 +362,7 @@ def test_a_stage_begins_with_the_averaged_weights_of_the_one_before(connector: L
         assert not torch.equal(handed[f"average.{name}"], handed[f"model.{name}"])
 
 
-def test_what_an_earlier_stage_trained_is_carried_on_by_one_that_does_not_train_it(whole: Ran, stage: Stage) -> None:
+def test_parameters_of_an_earlier_stage_are_kept_by_one_that_freezes_them(whole: Ran, stage: Stage) -> None:
     recipe = replace(CONNECTOR, name="sft", stage="sft")
     job = stage.job("carried", recipe, init=whole.job.checkpoints / "step-4")
     assert ran(stopped(job, 1)).summary.finished

@@ -83,8 +83,7 @@ class MixDatasets:
         for mix, place, opened_set in zip(self._recipe.mix, self._clips, sets, strict=True):
             if mix.text == "scene" and not _has_scenes(place):
                 raise UsageError(
-                    f"nothing is said in the dataset {mix.name!r} of what was before its clips; give one that was built"
-                    " with a judge"
+                    f"the clips of the dataset {mix.name!r} have no scenes; give a dataset that was built with a judge"
                 )
             if self.encoded:
                 continue  # the VAE accepted their shapes when it encoded them

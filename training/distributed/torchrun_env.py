@@ -24,7 +24,7 @@ def rank_and_world(meeting: bool = False) -> tuple[int, int]:
     """
     rank, world = (os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     if not (_is_number(rank) and _is_number(world) and int(rank) < int(world)):
-        raise UsageError(f"RANK={rank} WORLD_SIZE={world} is no process of a group; {_ALONE}")
+        raise UsageError(f"RANK={rank} WORLD_SIZE={world} is not a process of a group; {_ALONE}")
     if meeting and "RANK" in os.environ:
         for name in _MEETING:
             if not os.environ.get(name):

@@ -38,8 +38,8 @@ def sample_costs(
 def _cost(model: UnifiedModel, vae: Mapping[str, Any], recipe: Recipe, grid: Grid, encoded: bool) -> int:
     sizes, trained = model_sizes(model, grid, _TEXT_TOKENS), model.trains_transformer
     if recipe.is_reinforcement_learning:
-        learnt = round(recipe.policy.fraction * (recipe.policy.steps - 1))
-        return grpo_flops(sizes, recipe.policy, learnt, trained, vae_of_grid(model, vae, grid).decode).total
+        learned = round(recipe.policy.fraction * (recipe.policy.steps - 1))
+        return grpo_flops(sizes, recipe.policy, learned, trained, vae_of_grid(model, vae, grid).decode).total
     encode = 0 if encoded else vae_of_grid(model, vae, grid).encode
     return flow_matching_flops(sizes, 1, trained, encode).total
 

@@ -214,21 +214,21 @@ def flow_matching_flops(sizes: ModelSizes, clips: int, transformer_trained: bool
 
 
 def grpo_flops(
-    sizes: ModelSizes, policy: PolicyConfig, learnt_steps: int, transformer_trained: bool, decode: int
+    sizes: ModelSizes, policy: PolicyConfig, learned_steps: int, transformer_trained: bool, decode: int
 ) -> StepFlops:
     """Return the FLOPs of one group of the stage `rl`: sampling its candidates, and learning from the selected ones.
 
-    `learnt_steps` is the number of steps to learn from in each selected candidate. With guidance each step is two
+    `learned_steps` is the number of steps to learn from in each selected candidate. With guidance each step is two
     passes of the transformer. The condition is computed once for sampling and once for learning. `decode` is the number
     of FLOPs of decoding a candidate.
     """
     one = sizes.denoising(clips=1)
-    learnt = one.trained if transformer_trained else one.frozen
-    without = one.forward if policy.detach_unconditional else learnt
-    texts, learns = 2, learnt_steps > 0
+    learned = one.trained if transformer_trained else one.frozen
+    without = one.forward if policy.detach_unconditional else learned
+    texts, learns = 2, learned_steps > 0
     return StepFlops(
         transformer=policy.group_size * policy.steps * 2 * one.forward
-        + policy.best_of * learnt_steps * (learnt + without),
+        + policy.best_of * learned_steps * (learned + without),
         language=(1 + learns) * sizes.encoding_text(texts).forward
         + sizes.encoding_queries(texts).forward
         + learns * sizes.encoding_queries(texts).frozen,

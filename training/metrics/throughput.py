@@ -54,10 +54,10 @@ class Throughput:
             self._cut += batch.text_tokens.cut
             self._add(clips, grid, work)
 
-    def count_group(self, grid: Grid, text_tokens: TokenBatch, policy: PolicyConfig, learnt_steps: int) -> None:
-        """Count the candidates of one scene. `learnt_steps` steps of each selected candidate are learned from."""
+    def count_group(self, grid: Grid, text_tokens: TokenBatch, policy: PolicyConfig, learned_steps: int) -> None:
+        """Count the candidates of one scene. `learned_steps` steps of each selected candidate are learned from."""
         sizes = model_sizes(self._model, grid, text_tokens.ids.shape[1])
-        work = grpo_flops(sizes, policy, learnt_steps, self._trained, self._vae(grid).decode)
+        work = grpo_flops(sizes, policy, learned_steps, self._trained, self._vae(grid).decode)
         self._cut += text_tokens.cut
         self._turns.append(work.total)
         self._add(policy.group_size, grid, work)

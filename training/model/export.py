@@ -7,7 +7,7 @@
     EXPORT/language_model, vae, scheduler, tokenizer    as in the models that training began with
     EXPORT/licenses             the license files of those models
     EXPORT/README.md            the model card
-    EXPORT/nextscene.json       the description by which training goes on from it, and generation opens it
+    EXPORT/nextscene.json       the description by which training continues from it, and generation opens it
 
 Tested in tests/training/model/test_pretrained.py.
 """
@@ -79,7 +79,7 @@ def export(
 
 
 def _pipeline_index(tokenizer: str, bridge: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the index of the pipeline: its classes, and the arguments of `NextScenePipeline` that are no models."""
+    """Return the index of the pipeline: its classes, and the arguments of `NextScenePipeline` that are not models."""
     trained_at = about.get("determining", {})
     sampling = Sampling.trained_at(trained_at)
     most = trained_at.get("model.max_tokens", ModelConfig().max_tokens)

@@ -62,7 +62,7 @@ class Ratios(NamedTuple):
             widths, heights = (_around(side, self.spatial, self.spatial) for side in (width, height))
             sizes = dict.fromkeys([f"{widths[0]}×{heights[0]}", f"{widths[-1]}×{heights[-1]}"])
             raise ValueError(
-                f"{width}×{height} pixels are no multiples of {self.spatial}; the nearest are {' and '.join(sizes)}"
+                f"{width}×{height} pixels are not multiples of {self.spatial}; the nearest are {' and '.join(sizes)}"
             )
         return Grid((frames - 1) // self.temporal + 1, height // self.spatial, width // self.spatial)
 

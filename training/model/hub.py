@@ -1,6 +1,6 @@
 """Models by their ids on the Hugging Face hub, OWNER/NAME or OWNER/NAME@REVISION, in place of the path of a folder.
 
-A folder of that name comes first, then the hub's cache, so that a run goes on with the files that it began with, then
+A folder of that name comes first, then the hub's cache, so that a run continues with the files that it began with, then
 the hub.
 """
 
@@ -86,7 +86,7 @@ def model_folder(name: Path, parts: HubParts) -> Path:
         if not reason:
             return folder
     raise UsageError(
-        f"`{parts.argument}` {name} is no folder here, and cannot be had from the Hugging Face hub: {reason}; where"
+        f"`{parts.argument}` {name} is not a folder here, and cannot be had from the Hugging Face hub: {reason}; where"
         f" there is access to it: {download_command(repository, revision, parts)}"
     )
 

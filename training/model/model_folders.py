@@ -130,7 +130,7 @@ def check_vae(ltx: Path) -> Ratios:
             raise ValueError(f"it is of a {config['_class_name']}")
         ratios = Ratios.from_config(config)
     except ValueError as error:
-        raise UsageError(f"{folder} is no VAE of LTX-Video: {error}; name LTX-Video 0.9.0") from error
+        raise UsageError(f"{folder} is not the VAE of LTX-Video: {error}; name LTX-Video 0.9.0") from error
     if config.get("timestep_conditioning"):
         raise UsageError(f"{folder} decodes with a timestep, as LTX-Video 0.9.1 and later do; name LTX-Video 0.9.0")
     return ratios
@@ -158,10 +158,10 @@ def _read_json_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{path} is no model's configuration: {reason}; copy or download it again") from error
+        raise UsageError(f"{path} is not the configuration of a model: {reason}; copy or download it again") from error
     return value
 
 

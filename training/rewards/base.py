@@ -43,8 +43,8 @@ class Candidate:
 class RewardVerdict:
     """The reward of a candidate, and the reason for it.
 
-    `reward` is None, never 0, if there is no judgement. `caption` is the caption that the judge was given, `model` the
-    judge, and `usd` the cost. `retryable` is True if asking again may give a judgement.
+    `reward` is None, never 0, if there is no judgment. `caption` is the caption that the judge was given, `model` the
+    judge, and `usd` the cost. `retryable` is True if asking again may give a judgment.
     """
 
     reward: float | None
@@ -71,7 +71,7 @@ class Reward(Protocol):
     name: str
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
-        """Take some candidates of this rank, and return without waiting for a judgement."""
+        """Take some candidates of this rank, and return without waiting for a judgment."""
         ...
 
     def verdicts(self) -> list[RewardVerdict]:

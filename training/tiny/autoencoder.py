@@ -114,8 +114,8 @@ def _patches(pixels: Tensor) -> Tensor:
 
     The channels are in the encoder's order: columns before rows.
     """
-    count, colours, frames, height, width = pixels.shape
-    cut = pixels.reshape(count, colours, frames, height // _PATCH, _PATCH, width // _PATCH, _PATCH)
+    count, colors, frames, height, width = pixels.shape
+    cut = pixels.reshape(count, colors, frames, height // _PATCH, _PATCH, width // _PATCH, _PATCH)
     return cut.permute(0, 1, 6, 4, 2, 3, 5).flatten(1, 3)
 
 

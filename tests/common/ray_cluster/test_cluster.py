@@ -226,11 +226,11 @@ def test_a_start_ends_on_a_signal_that_another_thread_raises(monkeypatch: pytest
         monkeypatch.setattr(local_ray, "_ANSWER_SECONDS", 10.0**6)
         poll = Connection.poll
 
-        def signalled(self: Connection, seconds: float) -> bool:
+        def signaled(self: Connection, seconds: float) -> bool:
             threading.Thread(target=signal.raise_signal, args=(signal.SIGINT,)).start()
             return poll(self, seconds)
 
-        monkeypatch.setattr(Connection, "poll", signalled)
+        monkeypatch.setattr(Connection, "poll", signaled)
         with pytest.raises(KeyboardInterrupt):
             check_cluster(f"127.0.0.1:{silent.getsockname()[1]}")
 

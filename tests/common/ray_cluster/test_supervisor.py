@@ -201,7 +201,7 @@ def test_a_start_that_does_not_end_has_a_bound(monkeypatch: pytest.MonkeyPatch) 
         run(HANG)
 
 
-def test_a_cluster_that_gives_this_node_up_ends_the_run_with_the_server_that_was_paused(raylet: psutil.Popen) -> None:
+def test_a_node_given_up_by_its_cluster_ends_the_run_naming_the_paused_server(raylet: psutil.Popen) -> None:
     pause(raylet)
     with pytest.raises(
         RunStopped, match=rf"given up the node of this machine; Ray's raylet \(process {raylet.pid}\) was"

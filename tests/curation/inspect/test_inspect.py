@@ -103,7 +103,7 @@ def test_without_a_plan_clips_are_found_in_the_ledger_and_in_the_index(out: Path
         assert (found.ledger, found.planned, found.missing) == (row, None, ("config.toml", "plan.parquet"))
 
 
-def test_a_published_copy_knows_the_clips_in_shards_and_says_that_it_knows_no_others(out: Path) -> None:
+def test_a_published_copy_knows_only_clips_in_shards_and_says_so(out: Path) -> None:
     rows = ledger(out)
     copy = published(out)
     for row in rows:
@@ -133,7 +133,7 @@ def test_a_sample_lies_where_another_reader_finds_it(built: Path) -> None:
             assert tar.getmember(f"{row.clip_id}.json").offset == found.offset
 
 
-def test_a_beginning_of_several_ids_names_them_and_one_that_is_too_short_does_too(tmp_path: Path) -> None:
+def test_an_ambiguous_or_too_short_prefix_names_the_matching_ids(tmp_path: Path) -> None:
     place = seal_dataset(tmp_path, {TRAIN: [sample(number) for number in range(3)]})
     ids = [f"{number:024x}" for number in range(3)]
     for begin in ("000", "000000", ids[0][:23]):

@@ -175,7 +175,7 @@ def test_the_child_ends_with_its_parent(video: Path) -> None:
 # ---- a dataset of them -----------------------------------------------------------------------------------------
 
 
-def test_hostile_files_end_alone_within_bounds_and_their_neighbors_are_the_same_bytes() -> None:
+def test_hostile_files_fail_alone_within_limits_and_leave_others_unchanged() -> None:
     """In a process of its own, whose memory is that of a worker; without names it takes all of the files."""
     names = [
         "mp4: edits, 4G",

@@ -29,11 +29,11 @@ FRAMES, HEIGHT, WIDTH = 10, 96, 160
 
 @pytest.fixture(scope="module")
 def video() -> Video:
-    """Smooth in all colours, other in each frame."""
+    """Smooth in all colors, other in each frame."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
-    colours = np.stack([255 * columns / WIDTH, 255 * rows / HEIGHT, 255 - 128 * (rows / HEIGHT + columns / WIDTH)], -1)
+    colors = np.stack([255 * columns / WIDTH, 255 * rows / HEIGHT, 255 - 128 * (rows / HEIGHT + columns / WIDTH)], -1)
     light = np.linspace(0.5, 1, FRAMES)[:, None, None, None]
-    return (light * colours).round().astype(np.uint8)
+    return (light * colors).round().astype(np.uint8)
 
 
 def streams(mp4: bytes) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def streams(mp4: bytes) -> dict[str, Any]:
             "profile": context.profile,
             "pixels": context.pix_fmt,
             "aspect": stream.sample_aspect_ratio,
-            "colours": (context.color_range, context.color_primaries, context.color_trc, context.colorspace),
+            "color": (context.color_range, context.color_primaries, context.color_trc, context.colorspace),
             "keys": [number for number, frame in enumerate(container.decode(stream)) if frame.key_frame],
         }
 
@@ -64,7 +64,7 @@ def encoder(mp4: bytes) -> str:
 
 
 @pytest.mark.parametrize("fps", [16.0, 25.0, 23.976])
-def test_the_pictures_come_back_in_number_size_rate_and_colour(video: Video, tmp_path: Path, fps: float) -> None:
+def test_the_pictures_come_back_in_number_size_rate_and_color(video: Video, tmp_path: Path, fps: float) -> None:
     encode_video(video, Storage.at(tmp_path), "clip.mp4", fps)
     mp4 = (tmp_path / "clip.mp4").read_bytes()
     found = streams(mp4)
@@ -76,14 +76,14 @@ def test_the_pictures_come_back_in_number_size_rate_and_colour(video: Video, tmp
     assert np.argmin(np.abs(out[:, None].astype(int) - video[None]).mean((2, 3, 4)), axis=1).tolist() == list(range(10))
 
 
-def test_colours_are_stored_as_bt709_in_its_limited_range(tmp_path: Path) -> None:
+def test_colors_are_stored_as_bt709_in_its_limited_range(tmp_path: Path) -> None:
     """One frame of each, against the formulas of the standard."""
-    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 120, 40]], np.uint8)
-    encode_video(np.broadcast_to(colours[:, None, None], (6, 32, 32, 3)), Storage.at(tmp_path), "clip.mp4", 16.0)
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 120, 40]], np.uint8)
+    encode_video(np.broadcast_to(colors[:, None, None], (6, 32, 32, 3)), Storage.at(tmp_path), "clip.mp4", 16.0)
     with av.open(str(tmp_path / "clip.mp4")) as container:
         planes = [frame.to_ndarray() for frame in container.decode(video=0)]
     found = [[plane[:32].mean(), plane[32:40].mean(), plane[40:].mean()] for plane in planes]
-    red, green, blue = colours.T / 255
+    red, green, blue = colors.T / 255
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     expected = [16 + 219 * luma, 128 + 224 * (blue - luma) / 1.8556, 128 + 224 * (red - luma) / 1.5748]
     np.testing.assert_allclose(found, np.transpose(expected), atol=1.5)

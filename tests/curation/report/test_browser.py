@@ -147,14 +147,14 @@ def test_texts_and_plots_stand_out_from_the_paper(browser: Browser, made: Made, 
     paper = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert (paper > 0.5) == (scheme == "light")
     for selector in ("body", ".note", ".plot text", ".plot .bar", ".card .caption", ".card .place", ".card .ended"):
-        colour = page.locator(selector).first.evaluate("(element) => getComputedStyle(element).color")
-        bright, dark = sorted((paper, luminance(colour)), reverse=True)
+        color = page.locator(selector).first.evaluate("(element) => getComputedStyle(element).color")
+        bright, dark = sorted((paper, luminance(color)), reverse=True)
         assert (bright + 0.05) / (dark + 0.05) >= 4.5, selector
     page.close()
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """Relative luminance of `rgb(r, g, b)`, as WCAG 2 defines it."""
-    channels = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    channels = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

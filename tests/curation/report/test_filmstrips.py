@@ -22,7 +22,7 @@ from nextscene.shards.format.sample import Sample
 from tests.shards.samples import NAME, sample, sample_of, seal_samples
 from tests.support import make_video, run_ffmpeg
 
-GREYS = [16 + round(i * 219 / 80) for i in range(81)]
+GRAYS = [16 + round(i * 219 / 80) for i in range(81)]
 """The luma of each frame of a video that goes from black to white."""
 
 
@@ -59,13 +59,13 @@ def luma(shown: float) -> float:
 def test_a_kept_clip_is_shown_at_even_distances_from_its_first_frame_on(fade: Path, tmp_path: Path) -> None:
     shown = brightness(sealed(tmp_path, fade.read_bytes()).make())
     assert len(shown) == FRAMES
-    assert shown == pytest.approx([luma(GREYS[place]) for place in (0, 32, 48, 80)], abs=4)
+    assert shown == pytest.approx([luma(GRAYS[place]) for place in (0, 32, 48, 80)], abs=4)
 
 
 def test_a_short_clip_without_enough_key_frames_is_shown_to_its_last_frame(fade: Path, tmp_path: Path) -> None:
     run_ffmpeg("-i", str(fade), "-frames:v", "10", "-qp", "4", "-g", "16", "-bf", "0", str(tmp_path / "short.mp4"))
     shown = brightness(sealed(tmp_path / "out", (tmp_path / "short.mp4").read_bytes()).make())
-    assert shown == pytest.approx([luma(GREYS[place]) for place in (0, 3, 6, 9)], abs=4)
+    assert shown == pytest.approx([luma(GRAYS[place]) for place in (0, 3, 6, 9)], abs=4)
 
 
 def test_an_image_is_shown_once(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def planned(name: str, **values: int) -> PlannedClip:
 def test_a_clip_that_is_in_no_shard_is_shown_from_its_span_of_the_source(fade: Path) -> None:
     clip = planned(fade.name, start_ms=1000, end_ms=3500)
     shown = brightness(SourceFilmstripTask(Storage.at(fade.parent), clip, BuildConfig()).make())
-    assert shown == pytest.approx([luma(GREYS[16 + place]) for place in (0, 13, 26, 39)], abs=6)
+    assert shown == pytest.approx([luma(GRAYS[16 + place]) for place in (0, 13, 26, 39)], abs=6)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Plots draw the numbers that were counted, the same every time, and leave the colours to the page."""
+"""Plots draw the numbers that were counted, the same every time, and leave the colors to the page."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_same_counts_give_the_same_bytes() -> None:
     assert plots(some_counts(), 16) == plots(some_counts(), 16)
 
 
-def test_a_plot_has_no_colour_style_or_script_of_its_own_and_no_id_twice() -> None:
+def test_a_plot_has_no_color_style_or_script_of_its_own_and_no_id_twice() -> None:
     ids: list[str] = []
     for plot in plots(some_counts(), 16):
         root = ET.fromstring(plot.svg)

@@ -62,7 +62,7 @@ def test_a_rare_reason_among_many_clips_is_shown() -> None:
     assert rows[-1].clip_id in {pick.clip_id for pick in draw(rows, 240)}
 
 
-def test_splits_are_shown_as_they_are_in_the_set_although_both_are_drawn_by_hashes_of_the_id() -> None:
+def test_splits_are_sampled_in_proportion_though_both_draws_hash_the_id() -> None:
     rows = [row(number) for number in range(4000)]
     split = {value.clip_id: _split(value.clip_id, 0.1) for value in rows}
     shown = Counter(split[pick.clip_id] for pick in draw(rows, 240))

@@ -68,7 +68,7 @@ def peak(out: Path) -> int:
     return int(subprocess.run([sys.executable, "-c", PEAK, str(out)], stdout=subprocess.PIPE, check=True).stdout)
 
 
-def test_the_counts_are_exact_the_clips_a_sample_and_the_memory_that_of_a_ledger_file(tmp_path: Path) -> None:
+def test_counts_are_exact_clips_are_sampled_and_memory_is_one_ledger_file(tmp_path: Path) -> None:
     folders = tmp_path / "big", tmp_path / "small"
     for folder in folders:
         folder.mkdir()

@@ -244,7 +244,7 @@ def test_all_rows_sum_to_the_account_and_the_account_to_what_the_server_charged(
     assert {answer.request_id for answer in stored(asked.out).values()} == set(ids)
 
 
-def test_the_scene_stands_in_json_and_text_of_each_sample_and_only_what_was_kept_has_one(asked: Asked) -> None:
+def test_samples_are_of_kept_clips_and_have_the_scene_in_json_and_text(asked: Asked) -> None:
     rows = {row.clip_id: row for row in ledger(asked.out, CLAUDE) if row.kept}
     made = samples(asked.out)
     assert made.keys() == rows.keys() and len(rows) == sum(end.outcome == "kept" for end in ENDS.values())
@@ -307,7 +307,7 @@ def test_in_batches_the_same_dataset_costs_half(asked: Asked, api: ClaudeApi, tm
     assert sum(Decimal(call["usd"]) for call in every) == statement.spent
 
 
-def test_what_fails_with_the_server_time_after_time_while_others_are_answered_ends_with_the_last_error(
+def test_a_question_that_alone_keeps_failing_ends_with_its_last_error(
     api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The patience of the real run is shortened."""

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from nextscene.common.errors import RunStopped
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.stages import unit
 from nextscene.curation.stages.cut import Cut
-from nextscene.curation.stages.unit import UnitContext
 from tests.fakes.claude_api import Answer as Said
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, Question
 from tests.fakes.loopback import (
@@ -165,13 +165,13 @@ def test_the_answers_of_a_clip_that_failed_for_another_reason_are_used_again(
     make_video(tmp_path / "in" / "b.mp4", 0.25)
     rows = [{"video": "a.mp4", "caption": "one thing FAIL1"}, {"video": "b.mp4", "caption": "another"}]
     source = write_csv(tmp_path / "in" / "clips.csv", rows)
-    cut_clip = unit._cut_clip
+    cut_clip = unit.cut_clip
 
-    def slow(job: UnitContext, clip: PlannedClip, *given: Any) -> Cut | ClipOutcome:
-        return ClipOutcome("failed", "timeout", "") if clip.name == "a.mp4" else cut_clip(job, clip, *given)
+    def slow(config: BuildConfig, clip: PlannedClip, *given: Any) -> Cut | ClipOutcome:
+        return ClipOutcome("failed", "timeout", "") if clip.name == "a.mp4" else cut_clip(config, clip, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(unit, "_cut_clip", slow)
+        patch.setattr(unit, "cut_clip", slow)
         build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     first, other = ledger(tmp_path / "out", CLAUDE)
     assert (first.outcome, len(calls(first)), other.outcome) == ("failed", 4, "kept")
@@ -184,9 +184,7 @@ def test_the_answers_of_a_clip_that_failed_for_another_reason_are_used_again(
     assert_conserved(tmp_path / "out", CLAUDE)
 
 
-def test_a_source_put_in_place_is_asked_about_for_the_first_time_and_its_neighbours_not_again(
-    api: ClaudeApi, tmp_path: Path
-) -> None:
+def test_a_restored_source_is_asked_about_and_its_neighbors_are_not(api: ClaudeApi, tmp_path: Path) -> None:
     make_video(tmp_path / "in" / "a.mp4", 0.25)
     rows = [{"video": "a.mp4", "caption": "one thing"}, {"video": "late.mp4", "caption": "a late thing"}]
     source = write_csv(tmp_path / "in" / "clips.csv", rows)

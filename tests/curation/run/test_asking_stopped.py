@@ -93,9 +93,7 @@ STOPS: dict[str, tuple[type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("trouble", STOPS)
-def test_what_is_wrong_with_the_account_or_the_server_stops_the_run_with_the_remedy(
-    api: ClaudeApi, tmp_path: Path, trouble: str
-) -> None:
+def test_account_and_server_errors_stop_the_run_with_the_remedy(api: ClaudeApi, tmp_path: Path, trouble: str) -> None:
     kind, words = STOPS[trouble]
     if trouble == "unknown model":
         api.models = frozenset()
@@ -130,7 +128,7 @@ def test_what_was_paid_for_a_clip_whose_file_has_gone_since_stands_in_its_row(
         api.rules, outcomes_again = AnswerRules(), frozenset({"dropped"})
     paid_before = account(out).spent if retried else Decimal(0)
     with monkeypatch.context() as patch, pytest.raises(StorageFault):
-        patch.setattr("nextscene.curation.stages.unit._cut_clip", _die)
+        patch.setattr("nextscene.curation.stages.unit.cut_clip", _die)
         build_inline(source, out, CLAUDE, outcomes_again, judge_budget())
     assert account(out).spent > paid_before
     (source / "a.mp4").unlink()
@@ -153,7 +151,7 @@ def test_what_was_paid_for_a_clip_that_then_fails_stays_in_its_row(
     def changed(*_: object) -> None:
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr("nextscene.curation.stages.unit._cut_clip", changed)
+    monkeypatch.setattr("nextscene.curation.stages.unit.cut_clip", changed)
     build_inline(spans(tmp_path, ["a", "b"]), tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     rows = ledger(tmp_path / "out")
     assert [row.reason for row in rows] == ["unexpected"] * 2
@@ -242,7 +240,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> type[_OneShard]:
     return _OneShard
 
 
-def test_a_key_that_is_revoked_in_the_middle_of_a_run_leaves_what_was_sealed_on_record(
+def test_a_key_revoked_during_a_run_leaves_the_sealed_shards_on_record(
     without_ray: type[_OneShard], tmp_path: Path
 ) -> None:
     order = BuildRequest(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
@@ -267,7 +265,7 @@ def test_a_key_that_never_worked_leaves_nothing_on_record(
 # ---- what a killed run may have lost ---------------------------------------------------------------------------
 
 
-def test_once_no_run_is_at_work_what_was_under_way_counts_as_lost_unless_it_is_in_a_batch(tmp_path: Path) -> None:
+def test_after_a_run_its_open_calls_count_as_lost_unless_in_a_batch(tmp_path: Path) -> None:
     """Of 10 dollars allowed, what the stored answers cost is spent, and 2 are set aside in an open batch."""
     prepare(Storage.at(tmp_path / "out"), Source.at(str(captioned_spans(tmp_path, 3))), CLAUDE)
     out = Storage.at(tmp_path / "out")

@@ -58,7 +58,7 @@ def test_what_6f301bc_began_is_finished_and_no_question_is_asked_twice(
     said = command("--out", out, "--source", manifest)
     assert said.exit_code == 0, said.output
     assert "the source has moved from /tmp/begun/source/clips.csv" in caplog.text
-    assert "claude-sonnet-5-5 is asked, one by one, without a bound" in caplog.text
+    assert "claude-sonnet-5-5 is asked, one by one, without a limit" in caplog.text
 
     after = stored(out)
     assert {key: answer.request_id for key, answer in before.items()} == {key: after[key].request_id for key in before}

@@ -62,7 +62,7 @@ def as_written_by_the_first_version(out: Path) -> None:
 
 def begun(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int) -> None:
     with monkeypatch.context() as patch, pytest.raises(RunStopped, match="killed"):
-        patch.setattr("nextscene.curation.stages.unit.cut", first_cut(stop_after))
+        patch.setattr("nextscene.curation.stages.clip_steps.cut", first_cut(stop_after))
         build_inline(source, out, SMALL)
     as_written_by_the_first_version(out)
 
@@ -88,7 +88,7 @@ def test_a_finished_dataset_stays_as_it_is_and_no_clip_is_added(
 ) -> None:
     source, out = captioned_spans(tmp_path / "in", 4), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("nextscene.curation.stages.unit.cut", first_cut(99))
+        patch.setattr("nextscene.curation.stages.clip_steps.cut", first_cut(99))
         build_inline(source, out, SMALL)
     as_written_by_the_first_version(out)
     before = {path: path.read_bytes() for path in out.rglob("*.tar")}
@@ -129,8 +129,8 @@ def test_captions_that_were_bought_stay_with_their_clips(
     source = written(tmp_path / "clips.csv", rows)
     paid = judge_budget(uncaptioned="caption")
     with monkeypatch.context() as patch, pytest.raises(RunStopped, match="killed"):
-        patch.setattr("nextscene.curation.stages.unit.extract_keyframes", extract_keyframes_v1)
-        patch.setattr("nextscene.curation.stages.unit.cut", first_cut(0))
+        patch.setattr("nextscene.curation.stages.clip_steps.extract_keyframes", extract_keyframes_v1)
+        patch.setattr("nextscene.curation.stages.clip_steps.cut", first_cut(0))
         build_inline(source, tmp_path / "out", CLAUDE, judge_budget=paid)
     as_written_by_the_first_version(tmp_path / "out")
     asked, answers = len(api.exchanges), stored(tmp_path / "out")

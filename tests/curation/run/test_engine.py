@@ -18,7 +18,7 @@ from nextscene.curation.run import cluster_size, engine, step_tasks, step_timeou
 from nextscene.curation.run.crash_counts import CLIP_CRASHES_ALLOWED
 from nextscene.curation.run.engine import Engine
 from nextscene.curation.sealing.remaining import ShardWork
-from nextscene.curation.stages import unit
+from nextscene.curation.stages import clip_steps
 from nextscene.curation.stages.describe import AskResult
 from nextscene.curation.stages.unit import UnitContext, try_clip
 from nextscene.shards.format.layout import ShardName, UnitName
@@ -271,7 +271,7 @@ def test_a_clip_kills_its_worker_alone_at_every_step(
     (alone,) = planned(source, tmp_path / "out", CLAUDE)
     job = UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), "", "r")
     try_clip(job, alone)
-    monkeypatch.setattr(unit, killer, _kill)
+    monkeypatch.setattr(clip_steps, killer, _kill)
     with pytest.raises(Killed):
         try_clip(job, alone)
 
@@ -282,11 +282,11 @@ def test_a_clip_with_a_caption_is_not_looked_at_when_it_is_tried(
     make_video(tmp_path / "a.mp4", 0.25)
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "a caption"}])
     (alone,) = planned(source, tmp_path / "out", CLAUDE)
-    monkeypatch.setattr(unit, "extract_keyframes", _kill)
+    monkeypatch.setattr(clip_steps, "extract_keyframes", _kill)
     try_clip(UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), "", "r"), alone)
 
 
-def test_a_unit_that_kills_is_taken_apart_and_goes_on_without_the_clip_that_kills(run: Callable[..., int]) -> None:
+def test_a_unit_that_kills_workers_is_split_and_continues_without_the_clip(run: Callable[..., int]) -> None:
     """The unit's worker dies, then twice that of its one clip alone."""
     death = exceptions.WorkerCrashedError()
     cluster = Cluster(results={"screen": [death], "try": [death] * (CLIP_CRASHES_ALLOWED + 1)})

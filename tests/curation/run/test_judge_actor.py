@@ -179,7 +179,5 @@ def test_a_process_that_has_taken_its_number_is_not_ended(actors: Actors, judge:
         other.communicate(b"\n")
 
 
-def test_every_unit_may_be_asked_about_twice_and_the_judge_still_hears_that_it_is_to_end(
-    actors: Actors, judge: JudgeActor
-) -> None:
+def test_the_judge_actor_takes_two_calls_of_every_unit_and_a_stop_at_once(actors: Actors, judge: JudgeActor) -> None:
     assert actors.options["max_concurrency"] > 2 * UNITS_AT_ONCE + 2

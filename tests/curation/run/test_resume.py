@@ -67,7 +67,7 @@ def half_a_retry(source: Path, out: Path) -> None:
     cut_unit(job, unit, screened, decision.scenes)
 
 
-def test_a_retry_killed_halfway_is_forgotten_and_the_next_does_all_that_was_asked(source: Path, tmp_path: Path) -> None:
+def test_a_retry_killed_halfway_is_dropped_and_the_next_one_is_complete(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build_inline(source, out, SMALL)
     half_a_retry(source, out)

@@ -165,7 +165,7 @@ def test_a_source_that_is_gone_or_cannot_be_read_was_not_compared(copy: Path) ->
     assert (copy / "folder" / "SHA256SUMS").exists()
 
 
-def test_a_run_that_goes_on_tells_it_at_its_end_and_one_that_plans_does_not_compare(
+def test_changes_are_reported_after_a_resumed_run_and_not_after_planning(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"

@@ -147,7 +147,7 @@ def of_other_contents(source: Path) -> None:
         os.utime(file, ns=(1, 10**18))
 
 
-def test_files_of_equal_size_and_time_that_were_swapped_are_told_apart_by_their_contents(tmp_path: Path) -> None:
+def test_swapped_files_of_equal_size_and_time_are_detected_by_contents(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     for number in range(COUNT):
         make_video(source / f"{number}.mp4", 0.25, "832x480", "16", "-metadata", f"title={number}")
@@ -201,7 +201,7 @@ def written_anew(file: Path) -> None:
     ("kind", "happens"),
     [("video", written_anew), ("table", written_anew), ("table", Path.unlink), ("tar", written_anew)],
 )
-def test_a_source_of_one_file_that_was_changed_stops_the_run_and_the_remedies_are_told(
+def test_a_changed_source_of_one_file_stops_the_run_with_remedies(
     kind: str, happens: Callable[[Path], None], single: dict[str, Path], tmp_path: Path
 ) -> None:
     source, out = single[kind], tmp_path / "out"

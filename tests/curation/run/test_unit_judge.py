@@ -119,7 +119,7 @@ def test_what_did_not_pass_the_screen_is_not_asked_about(out: Storage, monkeypat
         assert len(api.exchanges) == 2
 
 
-def test_when_one_question_stops_all_the_answers_under_way_are_stored_before_it_is_told(
+def test_a_stop_is_reported_after_the_answers_in_flight_are_stored(
     out: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server stops answering while eight are under way; their answers still come."""
@@ -141,9 +141,7 @@ def test_when_one_question_stops_all_the_answers_under_way_are_stored_before_it_
         assert account(out.uri).lost == 0
 
 
-def test_a_unit_that_is_asked_about_again_while_it_is_being_decided_is_decided_once(
-    out: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_unit_asked_about_twice_at_once_is_decided_once(out: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the connection to the first asker broke."""
     openings, opened = [], CachedClient.open
 
@@ -220,7 +218,7 @@ def test_enough_units_wait_for_every_call_that_may_be_made_and_not_one_more(
 @pytest.mark.parametrize(
     ("name", "value"), [("ANTHROPIC_API_KEY", "another"), ("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")]
 )
-def test_a_node_that_would_ask_with_another_key_or_at_another_address_asks_nothing(
+def test_a_node_with_another_key_or_address_of_the_api_asks_nothing(
     out: Storage, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     """The run has checked its own; the judge's process has what Ray was started with there."""

@@ -118,7 +118,7 @@ def build_without_film(source: Path, out: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", str(value).rpartition("nsp-000001.")[2]),
 )
-def test_a_sealed_shard_whose_files_are_not_those_of_its_receipt_is_made_anew_and_told(
+def test_a_sealed_shard_that_differs_from_its_receipt_is_made_again_and_named(
     source: Path, built: Path, out: Path, caplog: pytest.LogCaptureFixture, path: str, damage: Damage
 ) -> None:
     shutil.copytree(built, out)
@@ -187,7 +187,7 @@ def test_a_retry_goes_on_after_a_sealed_tar_was_lost(
 
 
 @pytest.mark.parametrize(("kind", "concluded"), [("receipt", True), ("tar", True), ("tar", False)])
-def test_where_no_shard_has_its_file_any_more_a_disk_is_missing_and_nothing_is_deleted(
+def test_without_the_files_of_any_shard_a_disk_is_missing_and_none_is_deleted(
     source: Path, built: Path, out: Path, kind: str, concluded: bool
 ) -> None:
     shutil.copytree(built, out)
@@ -328,7 +328,7 @@ def zeroed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [empty, torn, zeroed])
-def test_a_configuration_that_was_lost_is_that_of_a_run_with_the_same_plan_and_settings(
+def test_a_lost_configuration_is_restored_by_a_run_with_the_same_plan(
     source: Path, built: Path, out: Path, caplog: pytest.LogCaptureFixture, damage: Damage
 ) -> None:
     shutil.copytree(built, out)
@@ -379,7 +379,7 @@ def test_a_plan_that_was_lost_is_derived_from_the_source_again(
 
 
 @pytest.mark.parametrize(("damage", "what"), [(gone, "plan.parquet"), (torn, "plan.parquet"), (empty, "config.toml")])
-def test_what_an_older_version_planned_without_digests_is_derived_from_the_source_again(
+def test_a_damaged_plan_of_an_older_version_is_derived_from_the_source(
     source: Path, out: Path, damage: Damage, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -405,7 +405,7 @@ def test_a_lost_plan_or_configuration_of_another_source_is_not_made_up(source: P
         build_inline(source, out, TINY)
 
 
-def test_what_the_configuration_vouches_for_is_what_was_written_and_not_what_stands_there(
+def test_the_configuration_records_the_hash_of_the_plan_as_written(
     source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that changes between the two is found, not vouched for."""

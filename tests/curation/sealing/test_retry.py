@@ -67,7 +67,7 @@ def test_a_source_that_was_not_there_is_a_failure_on_record(source: Path) -> Non
     assert_conserved(source / "out")
 
 
-def test_a_source_put_in_place_is_kept_at_the_next_revision_and_the_first_one_goes(source: Path) -> None:
+def test_a_restored_source_is_kept_in_a_new_revision_that_replaces_the_first(source: Path) -> None:
     (source / "b.later").rename(source / "b.mp4")
     retry(source)
     assert ends(source) == [("kept", "")] * 3

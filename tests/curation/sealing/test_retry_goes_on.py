@@ -1,4 +1,4 @@
-"""A `--retry` that was stopped goes on: what it has sealed is done, and nothing that it has bought is bought again."""
+"""A `--retry` that was stopped continues: what it has sealed is done, and nothing is bought twice."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def out(api: ClaudeApi, source: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_what_was_sealed_before_the_stop_is_not_asked_again_and_what_was_bought_is_found(
+def test_shards_sealed_before_the_stop_stay_and_paid_answers_are_reused(
     api: ClaudeApi, source: Path, out: Path, tmp_path: Path
 ) -> None:
     before = len(api.exchanges)
@@ -114,7 +114,7 @@ def test_a_run_without_retry_leaves_an_open_one_and_says_so(
     stop_in_the_second_shard(api, source, out)
     before = len(api.exchanges)
     build(source, out)
-    assert any("`retry` dropped,failed,refused" in line and "goes on" in line for line in caplog.messages)
+    assert any("`retry` dropped,failed,refused" in line and "continues" in line for line in caplog.messages)
     assert_conserved(out, SMALL_SHARDS)
     build(source, out, ANEW)
     bought = [exchange for exchange in api.exchanges[before:] if exchange.usage]
@@ -151,9 +151,7 @@ def test_a_clip_that_ends_as_before_keeps_what_was_paid_for_it_in_between(api: C
     assert account(out).spent == in_rows(out) == true_cost(api.exchanges)
 
 
-def test_a_clip_keeps_what_it_has_paid_for_when_one_before_it_has_the_same_question(
-    api: ClaudeApi, tmp_path: Path
-) -> None:
+def test_a_clip_keeps_its_paid_cost_though_an_earlier_one_shares_its_question(api: ClaudeApi, tmp_path: Path) -> None:
     """The later one asked first, and fails for its pictures: at the retry both have its answers, one has their cost."""
     late, bad = make_video(tmp_path / "in" / "a.mp4", 0.25), make_video(tmp_path / "in" / "b.mp4", 0.25)
     rows = [{"video": "a.mp4", "caption": "the same"}, {"video": "b.mp4", "caption": "the same"}]

@@ -223,7 +223,7 @@ def test_such_clips_fail_each_for_its_reason_and_the_others_are_kept(tmp_path: P
     assert [(row.outcome, row.reason) for row in ledger(tmp_path / "out", config)] == ends
 
 
-def test_a_source_of_one_clip_with_a_bad_caption_has_a_dataset_in_which_it_failed(tmp_path: Path) -> None:
+def test_a_source_of_one_clip_with_a_bad_caption_gives_a_dataset_of_one_failure(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
     write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "a\0b"}])
     (row,) = planned(tmp_path / "clips.csv", tmp_path / "plan", SMALL)

@@ -68,7 +68,7 @@ def naive_walk(root: str) -> list[str]:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(paths, max_size=12))
-def test_a_folder_s_clips_are_its_media_files_in_the_order_of_their_relative_paths(tree: list[str]) -> None:
+def test_the_clips_of_a_folder_are_its_media_files_by_relative_path(tree: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for path in tree:
             target = Path(folder, path)
@@ -305,7 +305,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("name", sorted(UNUSABLE))
-def test_what_no_clip_can_have_ends_the_clip_of_its_row_and_says_where_it_stands(tmp_path: Path, name: str) -> None:
+def test_an_invalid_value_ends_the_clip_of_its_row_and_says_where_it_is(tmp_path: Path, name: str) -> None:
     data, reason, words = UNUSABLE[name]
     (clip,) = clips(put(tmp_path / name, data))
     assert clip.flaw == reason and all(word in clip.flaw_detail for word in words), clip.flaw_detail
@@ -322,7 +322,7 @@ def test_a_deep_list_where_text_is_meant_is_named_like_any_other(tmp_path: Path,
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 255))
-def test_a_parquet_manifest_with_a_flipped_byte_is_read_or_refused_and_never_breaks_the_run(at: int, mask: int) -> None:
+def test_a_parquet_manifest_with_a_flipped_byte_is_read_or_refused(at: int, mask: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write_parquet(Path(folder) / "clips.parquet", TABLE * 20)
         data = bytearray(path.read_bytes())
@@ -341,7 +341,7 @@ def test_a_parquet_manifest_with_a_flipped_byte_is_read_or_refused_and_never_bre
 @pytest.mark.parametrize(
     "name", ["a.mp4", "what?.mp4", "a#b.mp4", "100%.mp4", "a b.mp4", "é中.mp4", "a:b.mp4", "[x]*.mp4"]
 )
-def test_a_video_is_found_relative_absolute_or_above_the_manifest_whatever_its_name(tmp_path: Path, name: str) -> None:
+def test_a_video_is_found_by_any_relative_or_absolute_path_and_any_name(tmp_path: Path, name: str) -> None:
     video = put(tmp_path / "films" / "deep" / name, name.encode())
     videos = [f"deep/{name}", f"./deep/{name}", f"../films/deep/{name}", f"deep/../deep/{name}", str(video)]
     for manifest in (tmp_path / "films" / "clips.csv", tmp_path / "films" / "odd?" / ".." / "clips.csv"):

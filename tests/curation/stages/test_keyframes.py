@@ -53,11 +53,11 @@ def seen(
 
 
 def ramp(path: Path, frames: int, rate: str, *extra: str) -> Path:
-    """A video whose n-th frame is one flat grey, LEVELS apart from its neighbours', over and over."""
-    grey = f"color=size=854x480:rate={rate}:color=black,format=yuv420p,geq=lum='30+{LEVELS}*mod(N\\,9)':cb=128:cr=128"
+    """A video whose n-th frame is one flat gray, LEVELS apart from its neighbors', over and over."""
+    gray = f"color=size=854x480:rate={rate}:color=black,format=yuv420p,geq=lum='30+{LEVELS}*mod(N\\,9)':cb=128:cr=128"
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding = ["-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv420p", "-color_range", "tv", *extra]
-    run_ffmpeg("-f", "lavfi", "-i", grey, "-frames:v", str(frames), *encoding, str(path))
+    run_ffmpeg("-f", "lavfi", "-i", gray, "-frames:v", str(frames), *encoding, str(path))
     return path
 
 
@@ -228,7 +228,7 @@ def test_as_many_frames_as_are_wanted_and_there(tmp_path: Path, wanted: int) -> 
 # ---- what goes wrong -------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_decoded_is_an_ending_with_evidence_that_is_the_same_every_time(tmp_path: Path) -> None:
+def test_an_undecodable_clip_ends_with_the_same_evidence_every_time(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 0.5)
     known, data = measured(path), path.read_bytes()
     at = data.index(b"mdat") + 4

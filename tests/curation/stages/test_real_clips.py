@@ -128,7 +128,7 @@ def test_a_clip_holds_exactly_the_source_frames_it_should(
 
 
 @pytest.mark.parametrize(("name", "start", "end"), [*((name, 0.0, None) for name in KEPT_VIDEOS), *SPANS])
-def test_at_training_size_the_same_frames_are_seen_upright_square_and_in_true_tones(
+def test_at_training_size_the_same_frames_are_upright_square_and_true_in_tone(
     out: Path, name: str, start: float, end: float | None
 ) -> None:
     frames = source_frames(CLIPS / name, start + 5.5)
@@ -137,8 +137,8 @@ def test_at_training_size_the_same_frames_are_seen_upright_square_and_in_true_to
     assert len(made) == len(wanted)
     for slot in range(0, len(made), 8):
         off = made[slot].picture() - frames[wanted[slot]].picture((832, 480))
-        assert abs(off.mean()) < 0.5, f"slot {slot} is {off.mean():.1f} grey levels too bright"
-        assert np.abs(off).mean() < 3, f"slot {slot} is {np.abs(off).mean():.1f} grey levels off"
+        assert abs(off.mean()) < 0.5, f"slot {slot} is {off.mean():.1f} gray levels too bright"
+        assert np.abs(off).mean() < 3, f"slot {slot} is {np.abs(off).mean():.1f} gray levels off"
 
 
 def test_a_still_image_becomes_one_square_frame(out: Path) -> None:

@@ -53,9 +53,7 @@ def reason(outcome: ClipOutcome | Measured | None) -> str:
 
 
 @given(st.integers(800, 860), st.integers(450, 510))
-def test_a_video_is_kept_from_the_smallest_size_on_and_the_reason_says_which_side_fails(
-    width: int, height: int
-) -> None:
+def test_a_video_below_the_smallest_size_is_rejected_and_the_side_named(width: int, height: int) -> None:
     wanted = {(True, True): "fine", (False, True): "rejected: too_narrow", (True, False): "rejected: too_low"}
     outcome = size_rule(facts(CLIP, video(width, height)))
     assert reason(outcome) == wanted.get((width >= 832, height >= 480), "rejected: too_small")
@@ -78,9 +76,7 @@ def test_the_sizes_are_those_of_the_configuration(width: int, height: int, least
 
 
 @given(st.integers(0, 12_000), st.one_of(st.just(OPEN_END), st.integers(1, 12_000)), st.integers(1, 10_000))
-def test_a_span_begins_before_the_end_of_the_file_and_ends_at_most_a_tenth_of_a_second_behind(
-    start: int, end: int, duration: int
-) -> None:
+def test_a_span_begins_within_the_file_and_ends_at_most_0_1_s_after_it(start: int, end: int, duration: int) -> None:
     clip = replace(CLIP, start_ms=start, end_ms=end)
     inside = start < duration and (end == OPEN_END or end <= duration + 100)
     outcome = span_rule(facts(clip, video(900, 500, duration / 1000)))
@@ -339,7 +335,8 @@ def test_what_was_measured_is_kept_where_no_picture_can_be_taken_for_a_caption(
     make_video(tmp_path / "a.mp4", 0.25, "832x480")
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4"}])
     monkeypatch.setattr(
-        "nextscene.curation.stages.unit.extract_keyframes", lambda *_: ClipOutcome("failed", "short_decode", "no frame")
+        "nextscene.curation.stages.clip_steps.extract_keyframes",
+        lambda *_: ClipOutcome("failed", "short_decode", "no frame"),
     )
     prepare(Storage.at(tmp_path / "out"), Source.at(str(source)), CLAUDE, judge_budget(uncaptioned="caption"))
     job = UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), ffmpeg.build(), "r", judge_budget())

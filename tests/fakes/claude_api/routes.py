@@ -36,7 +36,7 @@ CREATE_FAULTS = {
     "slow": "the response trickles in",
 }
 
-_PAGE = b"<!DOCTYPE html><title>Sign in</title><p>Sign in to go on.</p>"
+_PAGE = b"<!DOCTYPE html><title>Sign in</title><p>Sign in to continue.</p>"
 _MESSAGE_BYTES = 32 << 20
 _CHUNK_BYTES = 1 << 16
 _TRICKLES = 8

@@ -347,7 +347,7 @@ def test_a_fault_strikes_and_passes(fault: str, error: type[anthropic.APIError],
 
 
 @pytest.mark.parametrize("usage", [None, -36_000_000, 1_000_000_000])
-def test_what_an_answer_tells_of_its_tokens_may_be_another_thing_than_what_is_billed(usage: int | None) -> None:
+def test_the_reported_tokens_of_an_answer_may_differ_from_the_billed_ones(usage: int | None) -> None:
     fault = {None: "no-usage", -36_000_000: "negative-usage"}.get(usage, "huge-usage")
     with ClaudeApi(faults=FaultSchedule(rates={fault: 1.0}, max_per_body=1)) as api, client(api) as claude:
         odd, true = (claude.messages.create(**body("hello")) for _ in range(2))
@@ -432,7 +432,7 @@ def test_more_at_once_than_allowed_are_turned_away_without_a_time() -> None:
         assert sum(exchange.fault == "concurrent" for exchange in api.exchanges) == 6
 
 
-def test_requests_a_minute_are_limited_and_every_response_says_how_many_are_left() -> None:
+def test_requests_per_minute_are_limited_and_each_response_says_what_is_left() -> None:
     with ClaudeApi(limits=Limits(requests_per_minute=6, burst=2)) as api, client(api) as claude:
         answered = claude.messages.with_raw_response.create(**body("hello"))
         assert answered.headers["anthropic-ratelimit-requests-limit"] == "6"
@@ -479,7 +479,7 @@ def test_tokens_can_be_counted_and_models_looked_up(api: ClaudeApi) -> None:
             claude.models.retrieve("claude-3-7-sonnet-20250219")
 
 
-def test_a_batch_runs_until_it_is_ended_and_gives_each_item_its_fate_in_another_order() -> None:
+def test_a_batch_runs_until_ended_and_returns_its_items_in_another_order() -> None:
     captions = ["a dog runs", "BAD-REQUEST", "ALWAYS-500", "a cat sits", "late"]
 
     def fates(custom_id: str, params: dict[str, Any], nth: int) -> str:

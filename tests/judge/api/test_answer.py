@@ -196,14 +196,14 @@ answers = st.builds(
 
 
 @given(answers)
-def test_an_answer_comes_back_from_its_line_which_is_one_to_every_reader_of_lines(found: Answer) -> None:
+def test_an_answer_round_trips_through_one_line_for_every_line_reader(found: Answer) -> None:
     line = found.to_line()
     assert Answer.from_line(line) == found
     assert str(Answer.from_line(line).usd) == str(found.usd), "to the last zero"
     assert line.endswith(b"\n") and len(line.splitlines()) == len(line.decode().splitlines()) == 1
 
 
-def test_half_a_character_which_could_be_asked_about_no_more_becomes_a_question_mark() -> None:
+def test_a_lone_surrogate_becomes_a_question_mark() -> None:
     assert answer("k", "a \ud83d").text == "a ?"
 
 
@@ -237,7 +237,7 @@ def test_a_text_too_long_to_be_data_is_none_and_says_so() -> None:
     assert answer("k", "é" * (1 << 19)).text == "é" * (1 << 19)
 
 
-def test_details_that_nest_without_end_are_no_answer_and_what_is_said_of_it_is_short() -> None:
+def test_endlessly_nested_details_are_an_invalid_answer_with_a_short_message() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]

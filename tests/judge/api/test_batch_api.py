@@ -69,7 +69,7 @@ def test_a_batch_of_another_program_is_not_taken_for_ours(fault: str, tmp_path: 
 
 
 @pytest.mark.parametrize("fault", ["drop-late", "504-late"])
-def test_a_batch_that_appears_later_is_not_made_twice_and_others_go_on_meanwhile(
+def test_a_batch_that_appears_late_is_not_created_twice_nor_delays_others(
     fault: str, tmp_path: Path, api: ClaudeApi
 ) -> None:
     late, others = questions(40)[:20], questions(40)[20:]
@@ -93,9 +93,7 @@ def test_a_batch_that_appears_later_is_not_made_twice_and_others_go_on_meanwhile
     assert_settled(tmp_path, api)
 
 
-def test_with_nothing_else_left_the_run_says_when_to_come_back_and_what_may_be_charged_stays_set_aside(
-    tmp_path: Path, api: ClaudeApi
-) -> None:
+def test_with_only_a_lost_batch_left_the_run_stops_and_reserves_its_cost(tmp_path: Path, api: ClaudeApi) -> None:
     api.create_faults = ["drop-late"]
     stopped = ask_all(tmp_path, questions(20), in_batches=True)
     until = datetime.now(UTC) + timedelta(hours=24)
@@ -143,7 +141,7 @@ def test_what_is_held_for_a_batch_that_may_exist_does_not_keep_others_waiting(tm
 
 
 @pytest.mark.parametrize("share", [1, 2])
-def test_an_account_that_is_disabled_while_a_batch_works_stops_the_run_and_ends_no_question(
+def test_an_account_disabled_during_a_batch_stops_the_run_not_the_questions(
     share: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def disabled(custom_id: str, params: dict[str, Any], nth: int) -> str:
@@ -286,9 +284,7 @@ def test_a_batch_of_another_program_that_is_at_work_keeps_ours_from_nothing(
         assert api.batches[0].state == "in_progress" and len(api.batches) == 2
 
 
-def test_a_call_that_was_lost_alone_does_not_count_as_little_as_an_answer_of_a_batch(
-    tmp_path: Path, api: ClaudeApi
-) -> None:
+def test_a_single_lost_call_counts_more_than_an_answer_of_a_batch(tmp_path: Path, api: ClaudeApi) -> None:
     api.faults = FaultSchedule(rates={"drop-after": 1.0}, max_per_body=10**6)
     ask_all(tmp_path, questions(4), retry_policy=replace(RETRY_POLICY, outage_seconds=0.3))
     api.faults = FaultSchedule()

@@ -51,7 +51,7 @@ def fates(custom_id: str, params: dict[str, Any], nth: int) -> str:
 
 
 @pytest.mark.slow
-def test_ten_thousand_questions_fill_batches_within_both_limits_and_each_ends_once(
+def test_10000_questions_fill_batches_within_both_limits_and_each_ends_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = [describe(caption) for caption in captions(6000)]
@@ -95,9 +95,7 @@ def test_one_question_above_the_size_of_a_batch_still_goes_alone(
     assert [len(batch.custom_ids) for batch in api.batches] == [1, 1, 1]
 
 
-def test_a_budget_for_a_part_of_the_questions_pays_for_that_part_and_more_money_for_the_rest(
-    tmp_path: Path, api: ClaudeApi
-) -> None:
+def test_a_budget_for_some_questions_pays_for_these_and_more_for_the_rest(tmp_path: Path, api: ClaudeApi) -> None:
     requests = questions(200)
     # Nearly as many tokens as an answer may have: true cost and worst case are close to each other.
     api.rules = AnswerRules(thinking_tokens=900)
@@ -117,9 +115,7 @@ def test_a_budget_for_a_part_of_the_questions_pays_for_that_part_and_more_money_
     assert_settled(tmp_path, api)
 
 
-def test_a_budget_for_less_than_a_tenth_of_a_batch_is_used_all_the_same_but_for_its_own_last_tenth(
-    tmp_path: Path, api: ClaudeApi
-) -> None:
+def test_a_budget_below_a_tenth_of_a_batch_is_used_but_for_its_last_tenth(tmp_path: Path, api: ClaudeApi) -> None:
     answers = ask_all(tmp_path, questions(100), budget="0.05", in_batches=True)
     answered = [answer for answer in answers if isinstance(answer, Answer)]
     assert answered and len(api.batches) < len(answered)

@@ -51,9 +51,7 @@ def test_killed_again_and_again_it_still_pays_once(steps: tuple[str, ...], tmp_p
     assert_settled(tmp_path, api)
 
 
-def test_answers_of_a_batch_are_not_asked_for_again_one_by_one_nor_the_other_way_round(
-    tmp_path: Path, api: ClaudeApi
-) -> None:
+def test_answers_of_batches_and_of_single_calls_are_not_asked_for_twice(tmp_path: Path, api: ClaudeApi) -> None:
     requests = questions(30)
     ask_all(tmp_path, requests[:10])
     ask_all(tmp_path, requests[:20], in_batches=True)
@@ -65,7 +63,7 @@ def test_answers_of_a_batch_are_not_asked_for_again_one_by_one_nor_the_other_way
 
 
 @pytest.mark.slow
-def test_a_run_that_asks_one_by_one_waits_for_the_open_batch_that_holds_its_question(
+def test_a_run_without_batches_waits_for_the_open_batch_with_its_question(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(custom_id: str, params: dict[str, Any], nth: int) -> str:

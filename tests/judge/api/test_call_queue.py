@@ -24,7 +24,7 @@ def flow_of(size: int) -> CallQueue:
 
 
 @given(st.lists(st.integers(0, 5), max_size=20))
-def test_of_those_that_wait_the_lowest_place_goes_first_and_equals_in_the_order_they_came(places: list[int]) -> None:
+def test_the_lowest_priority_number_goes_first_and_equals_in_order_of_arrival(places: list[int]) -> None:
     async def work() -> None:
         queue = flow_of(1)
         await queue.acquire(9)

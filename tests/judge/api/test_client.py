@@ -342,7 +342,7 @@ def test_an_outage_that_ends_in_time_is_only_a_wait(tmp_path: Path, api: ClaudeA
 
 
 @pytest.mark.parametrize(("fault", "tries"), [("ALWAYS-500", 8), ("an answer that counts too many tokens", 3)])
-def test_the_last_questions_may_fail_by_themselves_with_nobody_left_who_is_answered(
+def test_the_last_questions_may_fail_by_themselves_without_other_answers(
     tmp_path: Path, api: ClaudeApi, fault: str, tries: int
 ) -> None:
     """Or else one question that never gets an answer would stop this run and every later one."""
@@ -363,9 +363,7 @@ def test_the_last_questions_may_fail_by_themselves_with_nobody_left_who_is_answe
     assert min(sum(exchange.digest == name for exchange in api.exchanges) for name in names) >= tries
 
 
-def test_a_few_questions_at_once_are_no_reason_to_take_an_outage_for_their_own_fault(
-    tmp_path: Path, api: ClaudeApi
-) -> None:
+def test_an_outage_with_few_calls_at_once_is_not_blamed_on_the_questions(tmp_path: Path, api: ClaudeApi) -> None:
     """As with few calls at once, or when little of the budget is left."""
     requests = [describe(caption) for caption in captions(10)]
     ask_all(tmp_path, requests[:5])

@@ -235,7 +235,7 @@ def test_an_empty_purse_stops_the_run_whatever_its_status(status: int) -> None:
         ("soon", "busy", 0),
     ],
 )
-def test_a_retry_after_is_honoured_within_reason(header: str, kind: Kind, seconds: float) -> None:
+def test_a_retry_after_is_honored_within_reason(header: str, kind: Kind, seconds: float) -> None:
     fault = met((response(429, error("rate_limit_error", "no"), {"retry-after": header}), "close"))
     assert (fault.kind, fault.retry_after) == (kind, seconds)
 
@@ -318,7 +318,7 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize("body", UNREADABLE)
-def test_a_message_that_cannot_be_read_may_have_been_charged_for_and_is_asked_again(body: bytes, tmp_path: Any) -> None:
+def test_an_unreadable_message_may_be_charged_and_is_asked_again(body: bytes, tmp_path: Any) -> None:
     found, lost = asyncio.run(answered_second(body, tmp_path))
     # What was cut off has cost about as much as the answer to the same question.
     assert lost == found.usd == Decimal("0.00022")

@@ -121,7 +121,7 @@ def measured(server: Server, ramp_up: float, until: float, at_once: int = 256) -
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_under_a_limit_of_64_at_once_it_stays_just_below_and_is_hardly_ever_turned_away(seed: int) -> None:
+def test_a_limit_of_64_calls_at_once_is_used_with_hardly_any_rejection(seed: int) -> None:
     seen = measured(Server(64, seed=seed), ramp_up=30, until=330)
     assert 0.95 * 64 <= seen.mean <= 64
     assert seen.rejected < 0.01
@@ -214,7 +214,7 @@ def rate_of(limits: Limits, seconds: float, tokens: Callable[[random.Random], tu
     return in_no_time(work())
 
 
-def test_of_3000_requests_a_minute_it_uses_nearly_all_and_is_hardly_ever_turned_away() -> None:
+def test_a_limit_of_3000_requests_a_minute_is_used_with_hardly_any_rejection() -> None:
     seen, seconds = rate_of(Limits(requests_per_minute=3000), 180, lambda lot: (200, 40))
     assert 0.95 * 50 <= seen.accepted / seconds <= 50.5
     assert seen.rejected < 0.01 * (seen.accepted + seen.rejected)

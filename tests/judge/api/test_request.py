@@ -183,7 +183,7 @@ def test_the_keys_of_stored_answers_never_change(version: Literal[1, 2], keys: l
 
 
 @given(requests, st.floats(1, 8))
-def test_the_worst_case_is_above_what_a_server_counts_whose_tokens_are_a_letter_or_longer(
+def test_the_upper_bound_of_tokens_holds_for_tokens_of_a_letter_or_more(
     request: Request, chars_per_token: float
 ) -> None:
     heard = Heard(replace(request, frames=()).body)
@@ -194,7 +194,7 @@ def test_the_worst_case_is_above_what_a_server_counts_whose_tokens_are_a_letter_
 
 
 @given(requests, st.floats(1, 5))
-def test_the_least_is_not_above_what_a_server_counts_whose_tokens_have_five_bytes_at_most(
+def test_the_lower_bound_of_tokens_holds_for_tokens_of_at_most_five_bytes(
     request: Request, chars_per_token: float
 ) -> None:
     ascii_only = replace(request, frames=(), text=ascii(request.text), system=ascii(request.system))

@@ -101,7 +101,7 @@ SCHEMA = (
     '"verdict":{"type":"string","enum":["Pass","Fail"]}},"required":["reason","verdict"],'
     '"additionalProperties":false}}'
 )
-# The smallest PNG, so that the server can read its size: a row of one grey pixel.
+# The smallest PNG, so that the server can read its size: a row of one gray pixel.
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
@@ -114,11 +114,11 @@ def body(content: str, model: str, output: str, system: str = "", max_tokens: in
     """The bytes of a body whose content is given as JSON."""
     parts = [f'"max_tokens":{max_tokens}', f'"messages":[{{"role":"user","content":{content}}}]', f'"model":"{model}"']
     parts += [f'"output_config":{{{output}}}'] if output else []
-    parts += [f'"system":{spelt(system)}'] if system else []
+    parts += [f'"system":{as_json(system)}'] if system else []
     return f"{{{','.join(parts)}}}".encode()
 
 
-def spelt(text: str) -> str:
+def as_json(text: str) -> str:
     return '"' + text.replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
@@ -131,24 +131,29 @@ def picture(seconds: str) -> str:
 Asking = Callable[[ClaudeJudge], Awaitable[Any]]
 ASKED: dict[str, tuple[Asking, str, str, str]] = {
     # name: (what is asked, its content as JSON, its system prompt, its form)
-    "describe, round 1": (lambda judge: judge.describe(PLAIN, ()), spelt(DESCRIBE), GUIDELINES, ""),
+    "describe, round 1": (lambda judge: judge.describe(PLAIN, ()), as_json(DESCRIBE), GUIDELINES, ""),
     "describe, round 2": (
         lambda judge: judge.describe(PLAIN, (SCENE,)),
-        spelt(f"{DESCRIBE}{AGAIN_BEFORE}- His mother calls: the bus is here!{AGAIN_AFTER}"),
+        as_json(f"{DESCRIBE}{AGAIN_BEFORE}- His mother calls: the bus is here!{AGAIN_AFTER}"),
         GUIDELINES,
         "",
     ),
     "describe, round 3": (
         lambda judge: judge.describe(PLAIN, (SCENE, "He  overslept.")),
-        spelt(f"{DESCRIBE}{AGAIN_BEFORE}- His mother calls: the bus is here!\n- He overslept.{AGAIN_AFTER}"),
+        as_json(f"{DESCRIBE}{AGAIN_BEFORE}- His mother calls: the bus is here!\n- He overslept.{AGAIN_AFTER}"),
         GUIDELINES,
         "",
     ),
-    "verify": (lambda judge: judge.verify(PLAIN, SCENE), spelt(VERIFY), "", f'"format":{SCHEMA}'),
-    "consistency": (lambda judge: judge.check_consistency(PLAIN, SCENE), spelt(CONSISTENCY), "", f'"format":{SCHEMA}'),
+    "verify": (lambda judge: judge.verify(PLAIN, SCENE), as_json(VERIFY), "", f'"format":{SCHEMA}'),
+    "consistency": (
+        lambda judge: judge.check_consistency(PLAIN, SCENE),
+        as_json(CONSISTENCY),
+        "",
+        f'"format":{SCHEMA}',
+    ),
     "caption": (
         lambda judge: judge.caption(PICTURED),
-        f'[{picture("0.00")},{picture("1.25")},{{"type":"text","text":{spelt(CAPTIONING)}}}]',
+        f'[{picture("0.00")},{picture("1.25")},{{"type":"text","text":{as_json(CAPTIONING)}}}]',
         "",
         "",
     ),
@@ -198,7 +203,7 @@ def test_the_bytes_of_each_question_of_version_2(name: str, wire: list[bytes], t
     """Values stand on one line, and the system prompt says what they are."""
     asking, content, system, form = ASKED[name]
     for value in (CAPTION, SCENE):
-        content = content.replace(spelt(value)[1:-1], spelt(value.replace("\n", " "))[1:-1])
+        content = content.replace(as_json(value)[1:-1], as_json(value.replace("\n", " "))[1:-1])
     if name != "caption":
         system = "\n\n".join(filter(None, [system, NOTICE]))
     with ClaudeApi() as api:
@@ -259,9 +264,7 @@ def test_no_word_of_a_caption_is_lost(text: str) -> None:
     assert as_value(value) == value
 
 
-def test_what_was_cut_off_is_asked_again_with_twice_the_room_and_nothing_else_changed(
-    wire: list[bytes], tmp_path: Path
-) -> None:
+def test_a_truncated_answer_is_asked_again_with_twice_the_tokens_alone(wire: list[bytes], tmp_path: Path) -> None:
     question = replace(PLAIN, caption="TRUNCATE-ONCE")
     with ClaudeApi() as api:
         ask(api, lambda judge: judge.describe(question, ()), ClaudeConfig(), tmp_path)
@@ -306,7 +309,7 @@ def said(request: Request) -> str:
 
 
 @given(tricky, st.lists(tricky, max_size=3).map(tuple))
-def test_user_text_answers_place_and_system_prompt_together_are_the_papers_template(
+def test_user_text_answer_slot_and_system_prompt_form_the_papers_template(
     caption: str, rejected_scenes: tuple[str, ...]
 ) -> None:
     template = load("preceding_description").text
@@ -337,9 +340,7 @@ def test_the_verification_is_the_papers_template_whole_then_the_two_texts(scene:
 
 
 @given(tricky, tricky)
-def test_the_question_of_consistency_is_the_papers_template_with_the_two_texts_in_their_places(
-    scene: str, caption: str
-) -> None:
+def test_the_consistency_question_is_the_papers_template_with_both_texts(scene: str, caption: str) -> None:
     request = RequestBuilder(FIRST, price()).consistency(Question("", caption), scene)
     before, _, rest = load("causal_consistency").text.partition("{scene_description}")
     between, _, after = rest.partition("{caption}")

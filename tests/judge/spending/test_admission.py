@@ -51,7 +51,7 @@ class Clips:
         self.admission.record_cost(str(number), Decimal(usd))
 
 
-def test_a_long_question_too_dear_for_the_budget_is_told_so_and_nobody_waits_behind_it() -> None:
+def test_a_question_beyond_the_budget_is_refused_and_blocks_nobody() -> None:
     async def run() -> None:
         clips = Clips(0, 1, 2)
         long, other = clips.begin(0, worst=11), clips.begin(1)

@@ -150,7 +150,7 @@ def test_an_answer_that_finds_no_room_on_the_journal_is_stored_all_the_same(
     at_once(work())
 
 
-def test_answers_of_a_moment_share_a_segment_and_none_holds_more_than_a_thousand(tmp_path: Path) -> None:
+def test_simultaneous_answers_share_a_segment_of_at_most_a_thousand(tmp_path: Path) -> None:
     async def work() -> None:
         files = MemoryFiles()
         cache = AnswerCache(files, tmp_path)
@@ -221,7 +221,7 @@ def test_of_two_answers_to_one_question_the_first_counts_and_both_were_paid_for(
 
 @settings(deadline=None, max_examples=100)
 @given(st.data())
-def test_a_segment_with_a_changed_byte_or_a_missing_end_is_named_or_still_says_the_same(drawn: st.DataObject) -> None:
+def test_a_damaged_segment_is_named_or_still_reads_the_same(drawn: st.DataObject) -> None:
     data = lines(*(paid(number) for number in range(5)))
     path = f"calls/answers/{0:016x}-{hashlib.sha256(data).hexdigest()[:16]}.jsonl.gz"
     changed = bytearray(data)

@@ -210,7 +210,7 @@ def test_who_ask_at_once_never_pass_the_limit_and_each_is_served_or_turned_away(
         at_once(work(folder))
 
 
-def test_who_waits_for_room_goes_by_priority_and_a_call_too_large_for_all_holds_up_nobody() -> None:
+def test_waiting_calls_go_by_priority_and_a_too_large_one_blocks_nobody() -> None:
     async def work(folder: Path) -> list[str]:
         budget, _ = await opened(MemoryFiles(), folder)
         went: list[str] = []
@@ -283,7 +283,7 @@ def test_without_a_limit_everything_fits_and_not_every_call_waits_for_a_write() 
 # ---- what is lost ----------------------------------------------------------------------------------------------
 
 
-def test_a_lost_call_counts_at_its_worst_until_its_question_is_answered_then_as_that() -> None:
+def test_a_lost_call_counts_at_worst_case_until_its_question_is_answered() -> None:
     async def work(folder: Path) -> None:
         files = MemoryFiles()
         budget, cache = await opened(files, folder)
@@ -324,7 +324,7 @@ def test_an_answer_that_was_on_its_way_to_the_store_is_not_lost() -> None:
 # ---- the file --------------------------------------------------------------------------------------------------
 
 
-def test_the_record_of_the_version_before_is_read_and_reconciled_with_what_is_stored() -> None:
+def test_an_older_budget_record_is_read_and_reconciled_with_stored_answers() -> None:
     """It allowed $0.90, and wrote down less than was stored."""
     old = b'{"spent": "0.10", "lost": "0.05", "allowance": "0.90", "answers": 3, "collected": ["b"]}'
 

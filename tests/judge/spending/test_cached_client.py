@@ -96,7 +96,7 @@ def clips() -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_twice(
+def test_500_clips_under_faults_end_right_and_nothing_is_asked_or_paid_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = clips()
@@ -168,9 +168,7 @@ def test_equal_questions_at_once_and_later_make_one_request(tmp_path: Path, api:
     assert account(tmp_path).spent == interactive_cost(api) == sum(paid_for(tmp_path).values())
 
 
-def test_what_a_question_failed_with_reaches_all_that_asked_it_and_it_may_be_asked_anew(
-    tmp_path: Path, api: ClaudeApi
-) -> None:
+def test_a_failure_reaches_all_who_asked_and_the_question_may_be_asked_again(tmp_path: Path, api: ClaudeApi) -> None:
     async def run() -> list[Answer | BaseException]:
         async with open_client(tmp_path) as client:
             bad = describe("BAD-REQUEST")
@@ -199,9 +197,7 @@ def test_the_first_to_ask_may_give_up_without_harm_to_those_who_joined(tmp_path:
     assert len(paid_for(tmp_path)) == 1
 
 
-def test_nothing_is_sent_once_it_may_not_ask_any_more_and_what_is_under_way_is_stored(
-    tmp_path: Path, api: ClaudeApi
-) -> None:
+def test_after_losing_ownership_nothing_is_sent_and_calls_in_flight_are_stored(tmp_path: Path, api: ClaudeApi) -> None:
     def may_ask() -> None:
         if len(api.exchanges) >= 10:
             raise JudgeStopped("the run that asked is gone")
@@ -218,9 +214,7 @@ def test_nothing_is_sent_once_it_may_not_ask_any_more_and_what_is_under_way_is_s
     assert answered == paid_for(tmp_path).keys()
 
 
-def test_an_end_in_the_midst_of_asking_stores_what_was_under_way_and_sends_nothing_more(
-    tmp_path: Path, api: ClaudeApi
-) -> None:
+def test_closing_while_asking_stores_the_calls_in_flight_and_sends_no_more(tmp_path: Path, api: ClaudeApi) -> None:
     api.rate_limiter.limits = api.limits = Limits(latency=0.2)
 
     async def run() -> list[Answer | BaseException]:

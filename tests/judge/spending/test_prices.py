@@ -91,7 +91,7 @@ def test_one_answer_worked_out_by_hand() -> None:
 
 
 @pytest.mark.parametrize("parts", [(100_001, 0, 0, 0), (1, 50_000, 50_000, 0), (0, 0, 0, 100_001), (1, 0, 1, 99_999)])
-def test_a_haiku_prompt_above_100_000_tokens_cached_or_not_costs_five_times_as_much(parts: tuple[int, ...]) -> None:
+def test_a_haiku_prompt_above_100_000_tokens_costs_five_times_cached_or_not(parts: tuple[int, ...]) -> None:
     into, read, five, hour = parts
     haiku = TABLE.for_model("claude-haiku-5-5")
     short = Decimal("0.0000001") * (into + read * Decimal("0.1") + five * Decimal("1.25") + hour * 2)
@@ -150,7 +150,7 @@ def test_a_retired_model_is_refused_with_its_date_and_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("asked", "remedy"), [("claude-sonet-5-5", "is claude-sonnet-5-5 meant?"), ("gpt", "there are claude-haiku-5-5, ")]
 )
-def test_an_unknown_model_is_refused_with_the_nearest_one_and_the_way_to_name_a_price(asked: str, remedy: str) -> None:
+def test_an_unknown_model_is_refused_with_the_nearest_one_and_the_remedy(asked: str, remedy: str) -> None:
     with pytest.raises(JudgeUsageError, match=f"`model` {asked}: no price known for it on 2026-11-22") as raised:
         TABLE.for_model(asked)
     assert remedy in str(raised.value) and "a file of your own" in str(raised.value)

@@ -55,7 +55,7 @@ def without_key(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")
 
 
-# ---- a bound that nobody told ----------------------------------------------------------------------------------
+# ---- a limit that was not given ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lost", [(), ("calls/account.json",)])
@@ -75,7 +75,7 @@ def test_an_out_that_kept_no_budget_asks_nothing_until_one_is_told(
     assert "clips to be decided" in build("--out", out, "--estimate")
     caplog.clear()
     build("--out", out, "--budget-usd", "none")
-    assert "without a bound" in caplog.messages[0]
+    assert "without a limit" in caplog.messages[0]
 
     (out / TERMS).unlink()  # nothing is left to ask
     assert build("--out", out).startswith("Nothing to do") and not (out / TERMS).exists()
@@ -90,7 +90,7 @@ def test_the_command_that_began_an_older_out_without_a_bound_goes_on_with_it(
     (tmp_path / "out" / TERMS).unlink()
     caplog.clear()
     build(*line)
-    assert "without a bound" in caplog.messages[0]
+    assert "without a limit" in caplog.messages[0]
 
 
 def test_a_new_out_may_be_without_a_bound_and_goes_on_so(
@@ -98,7 +98,7 @@ def test_a_new_out_may_be_without_a_bound_and_goes_on_so(
 ) -> None:
     build("--source", source, "--out", tmp_path / "out", *CLAUDE_FLAGS, "--stop-after", "1")
     build("--out", tmp_path / "out")
-    assert [("without a bound" in line) for line in caplog.messages if "is asked" in line] == [True, True]
+    assert [("without a limit" in line) for line in caplog.messages if "is asked" in line] == [True, True]
 
 
 def test_a_budget_can_be_taken_back(
@@ -107,11 +107,11 @@ def test_a_budget_can_be_taken_back(
     out = tmp_path / "out"
     build("--source", source, "--out", out, *CLAUDE_FLAGS, "--budget-usd", "5", "--stop-after", "1")
     for wrong in ("inf", "nan"):
-        assert "none is no bound" in refused("--out", out, "--budget-usd", wrong)
+        assert "none means no limit" in refused("--out", out, "--budget-usd", wrong)
     caplog.clear()
     build("--out", out, "--budget-usd", "None")
     kept = RecordedBudget.read(Storage.at(out))
-    assert "without a bound" in caplog.messages[0] and kept and kept.budget is None
+    assert "without a limit" in caplog.messages[0] and kept and kept.budget is None
 
 
 def test_answers_that_were_copied_bring_no_budget_along(api: ClaudeApi, source: Path, tmp_path: Path) -> None:

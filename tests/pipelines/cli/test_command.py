@@ -46,7 +46,7 @@ def test_old_names_are_neither_shown_nor_suggested() -> None:
     assert run("--simpl").stderr == "error: --simpl: no such flag; --help lists them\n"
 
 
-def test_a_flag_with_the_same_words_or_last_part_is_suggested_before_one_spelled_alike() -> None:
+def test_a_flag_with_the_same_words_is_suggested_before_one_spelled_alike() -> None:
     known = ["--rules.min-width", "--encode.width", "--rules.min-height"]
     assert nearest("--rules.min_width", known) == "--rules.min-width"
     assert nearest("--width", known) == "--encode.width"

@@ -119,7 +119,7 @@ def stop_after(api: ClaudeApi, answers: int) -> None:
 # ---- how good it is --------------------------------------------------------------------------------------------
 
 
-def test_told_the_pass_rate_and_the_lengths_it_is_within_a_tenth_of_what_the_run_uses(
+def test_given_pass_rate_and_lengths_the_estimate_is_within_a_tenth_of_the_run(
     api: ClaudeApi, source: Path, tmp_path: Path
 ) -> None:
     """And told nothing, the truth lies between low and high. In the middle of the run it counts what is left."""

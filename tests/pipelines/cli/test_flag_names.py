@@ -59,7 +59,7 @@ def test_an_error_names_the_flags_of_the_running_command(error: type[Exception])
     @click.option("--out", "-o", "place")
     @click.option("--unit-size")
     @renamed("--size", "--unit-size")
-    @handle_errors("it goes on")
+    @handle_errors("it continues")
     def command(**_: Any) -> None:
         raise error("`out` x, `unit_size` 3, `size` 4, `source` y")
 
@@ -76,10 +76,10 @@ def test_a_log_record_of_another_thread_names_the_flags_of_the_running_command(m
     def command(out: str) -> None:
         console.log_to_stderr()
         (handler,) = root.handlers
-        record = logging.makeLogRecord({"msg": "`out` %s goes on", "args": (out,)})
+        record = logging.makeLogRecord({"msg": "`out` %s continues", "args": (out,)})
         thread = threading.Thread(target=lambda: shown.append(handler.format(record)))
         thread.start()
         thread.join()
 
     CliRunner().invoke(command, ["--out", "x"])
-    assert shown == ["--out x goes on"]
+    assert shown == ["--out x continues"]

@@ -112,9 +112,7 @@ def test_without_a_command_the_help_is_shown() -> None:
     assert "Commands:" in ended.output
 
 
-def test_a_dataset_is_built_shown_verified_and_retried_by_the_names_that_each_command_gives(
-    tmp_path: Path, inline: None
-) -> None:
+def test_a_dataset_is_built_shown_verified_and_retried_by_subcommands(tmp_path: Path, inline: None) -> None:
     videos = [make_video(tmp_path / name) for name in ("a.mp4", "b.mp4")]
     source, out = (
         write_csv(tmp_path / "clips.csv", [{"video": one.name, "caption": "x"} for one in videos]),

@@ -43,9 +43,7 @@ def test_the_bar_moves_before_any_clip_is_cut(monkeypatch: pytest.MonkeyPatch) -
     assert at == sorted(set(at)) and at[-1] == 90
 
 
-def test_what_a_retry_does_anew_is_a_bar_of_its_own_and_counts_from_where_it_begins(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_retry_has_a_bar_of_its_own_which_counts_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     at: list[str] = []
     ended: list[int] = []
     monkeypatch.setattr(progress, "err", Console(file=io.StringIO(), force_terminal=True, width=200))

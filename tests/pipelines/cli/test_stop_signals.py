@@ -52,7 +52,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
 
 def run(command: Callable[[], None]) -> tuple[int, str]:
     """Exit code and stderr of a command that does this."""
-    result = CliRunner().invoke(click.command()(handle_errors("all is kept; go on")(command)))
+    result = CliRunner().invoke(click.command()(handle_errors("all is kept; continue")(command)))
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     return result.exit_code, result.stderr
 
@@ -69,7 +69,7 @@ def test_every_command_ends_with_a_line_and_the_code_of_the_signal(
     assert (result.exit_code, result.stdout) == (CODES[number], ""), result.stderr
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: interrupted; " if number == signal.SIGINT else f"error: stopped by {number.name}; ")
-    assert "again" in line or "goes on" in line
+    assert "again" in line or "continues" in line
     assert f"{CODES[number]} " in module.main.help.partition("Exit codes")[2]
 
 
@@ -94,11 +94,11 @@ def test_a_second_signal_leaves_the_end_in_order(second: signal.Signals) -> None
             signal.raise_signal(second)
             done.append("tidied")
 
-    assert run(command) == (3, "error: stopped by SIGTERM; all is kept; go on\n")
+    assert run(command) == (3, "error: stopped by SIGTERM; all is kept; continue\n")
     assert done == ["tidied"]
 
 
-def test_a_second_interrupt_hurries_the_end_and_the_first_signal_still_decides_the_code() -> None:
+def test_a_second_interrupt_hurries_the_end_and_the_first_decides_the_code() -> None:
     def command() -> None:
         try:
             signal.raise_signal(signal.SIGHUP)
@@ -106,7 +106,7 @@ def test_a_second_interrupt_hurries_the_end_and_the_first_signal_still_decides_t
             signal.raise_signal(signal.SIGINT)
             raise AssertionError("it waited for the end")
 
-    assert run(command) == (3, "error: stopped by SIGHUP; all is kept; go on\n")
+    assert run(command) == (3, "error: stopped by SIGHUP; all is kept; continue\n")
 
 
 def test_a_signal_that_other_code_has_swallowed_is_not_the_last() -> None:
@@ -254,7 +254,7 @@ main()
 
 
 @pytest.mark.parametrize(("numbers", "code"), [([signal.SIGTERM, signal.SIGHUP], 0), ([signal.SIGINT], 130)])
-def test_a_signal_while_the_process_waits_for_its_threads_changes_nothing_or_ends_it(
+def test_a_signal_while_threads_are_joined_changes_nothing_or_ends_the_process(
     numbers: list[signal.Signals], code: int, tmp_path: Path
 ) -> None:
     env = {"PYTHONPATH": str(REPOSITORY)}

@@ -1,4 +1,4 @@
-"""The mark: what is ours is known, what is not is left as it is, and what older versions left goes on."""
+"""The mark: what is ours is known, what is not is left as it is, and what older versions left continues."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ def plan(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("there", ["", "new/deep", "empty"])
-def test_an_empty_folder_or_none_is_marked_before_anything_else_and_is_ours_from_then_on(
-    tmp_path: Path, kind: str, there: str
-) -> None:
+def test_an_empty_or_new_folder_is_marked_first_and_is_ours_from_then_on(tmp_path: Path, kind: str, there: str) -> None:
     (tmp_path / "empty").mkdir()
     out = claim(Storage.at(tmp_path / there / kind), kind)
     assert json.loads(out.read(MARK)) == {"kind": kind, "version": 1}

@@ -78,7 +78,7 @@ def test_many_shards_become_few_row_groups(out: Storage) -> None:
     assert pq.ParquetFile(str(out.local_path(TRAIN))).metadata.num_row_groups == 1
 
 
-def test_an_index_that_is_missing_or_of_another_manifest_is_replaced_by_the_receipts(out: Storage) -> None:
+def test_a_missing_or_foreign_index_is_replaced_by_the_receipts(out: Storage) -> None:
     right = read(out).table
     out.delete(TRAIN)
     assert read(out).table.equals(right)

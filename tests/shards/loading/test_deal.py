@@ -45,7 +45,7 @@ def test_every_sample_is_in_one_piece_and_every_rank_has_one_in_each_turn(
 
 
 @given(global_batches())
-def test_a_piece_holds_one_bucket_in_the_order_of_the_sequence_and_no_more_than_a_micro_batch(
+def test_a_piece_is_at_most_a_micro_batch_of_one_bucket_in_sequence_order(
     given: tuple[Dealer, list[SampleRef]],
 ) -> None:
     dealer, refs = given

@@ -1,4 +1,4 @@
-"""Decoding: the right frames in the right colours at the right size, by every library that is there."""
+"""Decoding: the right frames in the right colors at the right size, by every library that is there."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def moving(width: int, height: int, frames: int) -> bytes:
-    """A picture full of edges and colours."""
+    """A picture full of edges and colors."""
     source = f"testsrc2=size={width}x{height}:rate=16,format=gbrp,scale=out_color_matrix=bt709:out_range=tv"
     return ffmpeg("-f", "lavfi", "-i", f"{source},format=yuv420p", "-frames:v", str(frames), *lossless())
 
 
 def by_ffmpeg(mp4: bytes, frames: int, width: int, height: int, *filters: str) -> Pixels:
     """Ffmpeg's own reading, by the BT.709 matrix."""
-    colours = "scale=in_color_matrix=bt709:in_range=tv:out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
-    line = ["-i", "-", "-vf", ",".join([*filters, colours, "format=rgb24"]), "-f", "rawvideo", "-"]
+    colors = "scale=in_color_matrix=bt709:in_range=tv:out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
+    line = ["-i", "-", "-vf", ",".join([*filters, colors, "format=rgb24"]), "-f", "rawvideo", "-"]
     pixels = np.frombuffer(ffmpeg(*line, data=mp4), np.uint8)
     return pixels.reshape(-1, height, width, 3)[:frames]
 
@@ -58,10 +58,10 @@ def test_the_first_frames_come_in_order(backend: Backend, frames: int) -> None:
 
 
 @each_backend
-@pytest.mark.parametrize("colour", ["red", "lime", "blue", "white", "black", "gray", "orange", "0x123456", "0xc0ffee"])
-def test_colours_are_those_of_bt_709_and_full_range(backend: Backend, colour: str) -> None:
+@pytest.mark.parametrize("name", ["red", "lime", "blue", "white", "black", "gray", "orange", "0x123456", "0xc0ffee"])
+def test_colors_are_those_of_bt_709_and_full_range(backend: Backend, name: str) -> None:
     """By the closed form: limited-range Y'CbCr of the picture, back to R'G'B'."""
-    source = f"color={colour}:s={WIDTH}x{HEIGHT}:r=16,format=gbrp,scale=out_color_matrix=bt709:out_range=tv"
+    source = f"color={name}:s={WIDTH}x{HEIGHT}:r=16,format=gbrp,scale=out_color_matrix=bt709:out_range=tv"
     mp4 = ffmpeg("-f", "lavfi", "-i", f"{source},format=yuv420p", "-frames:v", "1", *lossless())
     planes = np.frombuffer(ffmpeg("-i", "-", "-f", "rawvideo", "-", data=mp4), np.uint8).astype(float)
     y, u, v = planes[0], planes[WIDTH * HEIGHT], planes[-1]
@@ -85,7 +85,7 @@ def test_pictures_are_those_that_ffmpeg_shows(backend: Backend) -> None:
 
 @each_backend
 @pytest.mark.parametrize(("width", "height"), [(80, 48), (160, 48), (80, 96), (200, 120), (100, 100), (33, 65)])
-def test_a_clip_of_another_size_covers_the_target_and_is_cut_to_its_centre(
+def test_a_clip_of_another_size_covers_the_target_and_is_cut_to_its_center(
     backend: Backend, width: int, height: int
 ) -> None:
     mp4 = moving(160, 96, 3)

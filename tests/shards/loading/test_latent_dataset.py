@@ -81,7 +81,7 @@ def test_what_was_sealed_comes_back_to_the_bit(sample: LatentSample) -> None:
     assert latents.shapes.tolist() == [[record.latent_frames, record.latent_width, record.latent_height]]
 
 
-def test_a_latent_is_stored_as_little_endian_halves_of_channels_frames_height_and_width() -> None:
+def test_a_latent_is_stored_as_little_endian_float16_in_the_order_c_f_h_w() -> None:
     raw = WHOLE.contents[1]
     assert len(raw) == 2 * (CHANNELS + 1) * 3 * 2 * 3
     channel, frame, row, column = 4, 2, 1, 2
@@ -112,7 +112,7 @@ def test_a_loader_gives_batches_of_latents(latents: LatentDataset, workers: int)
 
 
 def test_latents_are_drawn_in_the_order_of_their_clips(latents: LatentDataset, tmp_path: Path) -> None:
-    """So it makes no difference to what is learnt, and when, which of the two is read."""
+    """So it makes no difference to what is learned, and when, which of the two is read."""
     clips = ClipDataset(clip_dataset(tmp_path, LENGTHS).uri)
     from_clips, from_latents = (islice(Loader(one, micro_batch=2, seed=3), 24) for one in (clips, latents))
     assert [batch.refs for batch in from_latents] == [batch.refs for batch in from_clips]

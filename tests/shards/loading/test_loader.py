@@ -50,9 +50,7 @@ def keys(batches: list[Batch]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_batches_are_those_of_the_order_with_their_own_pixels_whatever_the_workers(
-    clips: ClipDataset, workers: int
-) -> None:
+def test_batches_follow_the_order_with_their_own_pixels_for_any_workers(clips: ClipDataset, workers: int) -> None:
     buckets = np.unique(clips.shapes, axis=0, return_inverse=True)[1].reshape(-1)
     order = ShuffleOrder(clips.reader.index.shard, buckets, 3, seed=5)
     for batch, draws in zip(
@@ -172,7 +170,7 @@ def test_any_number_of_ranks_is_dealt_the_global_batches_of_the_order(
     assert steps([dealt(clips, rank, world, workers=workers) for rank in range(world)], 4) == undealt(clips, 4)
 
 
-def test_a_dealt_batch_is_its_clips_and_a_state_within_a_global_batch_begins_that_again(clips: ClipDataset) -> None:
+def test_a_dealt_batch_is_its_clips_and_its_state_resumes_at_a_global_batch(clips: ClipDataset) -> None:
     loader = dealt(clips, 1, 3)
     batches = iter(loader)
     while (batch := next(batches)) and not batch.last:
@@ -182,7 +180,7 @@ def test_a_dealt_batch_is_its_clips_and_a_state_within_a_global_batch_begins_tha
 
 
 @pytest.mark.parametrize(("world", "micro_batch"), [(1, 4), (3, 2), (2, 1), (5, 8)])
-def test_another_number_of_ranks_and_another_micro_batch_go_on_with_the_same_global_batches(
+def test_other_ranks_and_micro_batches_continue_with_the_same_global_batches(
     clips: ClipDataset, world: int, micro_batch: int
 ) -> None:
     before = [dealt(clips, rank, 2) for rank in range(2)]
@@ -197,7 +195,7 @@ def test_another_number_of_ranks_and_another_micro_batch_go_on_with_the_same_glo
 
 
 def test_a_micro_batch_of_which_no_global_batch_is_made_is_refused(clips: ClipDataset) -> None:
-    with pytest.raises(ValueError, match="a global batch of 8 is no multiple of 3"):
+    with pytest.raises(ValueError, match="a global batch of 8 is not a multiple of 3"):
         dealt(clips, micro_batch=3)
     for micro_batch in (3, 0, None, "2"):
         with pytest.raises(StateMismatch, match="micro_batch"):
@@ -239,7 +237,7 @@ def test_a_state_of_other_clips_is_refused(clips: ClipDataset, out: Storage, tmp
     Loader(ClipDataset(out.uri), micro_batch=2).load_state_dict(state)
 
 
-def test_the_clips_are_known_again_where_their_index_had_to_be_made_from_receipts(tmp_path: Path) -> None:
+def test_clips_are_recognized_with_an_index_made_from_receipts(tmp_path: Path) -> None:
     out = clip_dataset(tmp_path, LENGTHS)
     state = Loader(ClipDataset(out.uri), micro_batch=2).state_dict()
     out.delete("index/train.parquet")
@@ -307,7 +305,7 @@ def test_the_draws_of_a_batch_stay_those_of_the_order_whoever_stands_in(spoilt: 
     assert [batch.refs for batch in take(loader, 24)] == [batch.refs for batch in take(whole, 24)]
 
 
-def test_a_bucket_without_a_whole_clip_gives_way_to_another_so_that_every_rank_has_its_batch(tmp_path: Path) -> None:
+def test_a_bucket_of_damaged_clips_is_replaced_so_that_every_rank_has_a_batch(tmp_path: Path) -> None:
     out = clip_dataset(tmp_path, [9, 9, 17, 17, 17])
     spoil(out, 0, 1)
     batches = take(Loader(ClipDataset(out.uri), micro_batch=1, max_bad_clips=2), 10)
@@ -322,7 +320,7 @@ def test_where_no_clip_is_whole_that_is_told(tmp_path: Path) -> None:
         take(Loader(ClipDataset(out.uri), micro_batch=1, max_bad_clips=9), 1)
 
 
-def test_those_who_stand_in_for_a_lost_shard_are_many_and_each_lost_clip_is_tried_once(
+def test_clips_of_a_lost_shard_get_many_replacements_and_are_tried_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = clip_dataset(tmp_path, [9] * 32, per_shard=8)
@@ -400,7 +398,7 @@ def test_a_fault_in_a_worker_comes_out_as_it_is_and_is_no_bad_clip(
         take(Loader(clips, micro_batch=2, workers=1, max_bad_clips=100), 1)
 
 
-def test_signals_to_a_whole_group_are_left_to_the_trainer_who_still_gets_batches(clips: ClipDataset) -> None:
+def test_workers_ignore_signals_to_the_group_and_still_deliver_batches(clips: ClipDataset) -> None:
     loader = Loader(clips, micro_batch=2, workers=1, prefetch=1)
     batches = iter(loader)
     next(batches)

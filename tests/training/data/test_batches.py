@@ -69,7 +69,7 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(THREAD)]
 
 
-def test_one_batch_is_prepared_ahead_in_a_thread_and_the_state_is_that_of_what_was_consumed() -> None:
+def test_one_batch_is_prepared_ahead_and_the_state_is_of_the_consumed_ones() -> None:
     preparer = Preparer(loader := Numbers())
     assert preparer.state_dict() == {"position": 0}
     batches = iter(preparer)

@@ -131,7 +131,7 @@ def test_each_latent_is_the_posterior_that_the_vae_itself_gives_for_the_clip(
             assert np.allclose(latent[-1], channel, rtol=2**-10, atol=1e-5)
 
 
-def test_the_shards_are_those_of_the_dataset_with_the_same_keys_in_the_same_order(whole: Path, ltx: Path) -> None:
+def test_latent_shards_have_the_keys_of_the_dataset_in_the_same_order(whole: Path, ltx: Path) -> None:
     out, source = Storage.at(found(whole, ltx)), Storage.at(whole)
     manifest = Manifest.read(out)
     assert manifest.complete
@@ -321,7 +321,7 @@ def test_a_vae_whose_latents_are_not_finite_is_told_with_the_clip(data: Path, tm
     ("options", "told"),
     [
         ({"max_frames": 16}, "max_frames 16 is not of the form 8k + 1"),
-        ({"size": "66x48"}, "the VAE does not take all clips of test: 66×48 pixels are no multiples of 4"),
+        ({"size": "66x48"}, "the VAE does not take all clips of test: 66×48 pixels are not multiples of 4"),
         ({"size": "0x0"}, "is not a width and a height"),
     ],
 )
@@ -356,7 +356,7 @@ def test_a_rank_outside_its_world_is_wrong_usage(
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", world)
     code, line = failed(run(built, ltx))
-    assert code == 2 and line.startswith(f"error: RANK={rank} WORLD_SIZE={world} is no process of a group; start ")
+    assert code == 2 and line.startswith(f"error: RANK={rank} WORLD_SIZE={world} is not a process of a group; start ")
 
 
 @pytest.mark.parametrize("elsewhere", ["latents of another length", "the dataset itself"])
@@ -388,4 +388,4 @@ def test_an_interrupted_run_says_that_it_can_go_on(data: Path, ltx: Path, monkey
 
     monkeypatch.setattr("nextscene.training.data.encode_latents.encode", interrupt)
     code, line = failed(run(data, ltx))
-    assert code == 130 and "run the same command again to go on" in line
+    assert code == 130 and "run the same command again to continue" in line

@@ -45,7 +45,7 @@ def test_a_sample_has_the_same_numbers_in_any_grouping_and_order(
     assert equal([torch.cat(parts) for parts in zip(*groups, strict=True)], together)
 
 
-def test_what_else_draws_random_numbers_makes_no_difference_and_is_not_disturbed() -> None:
+def test_other_random_draws_neither_change_the_noise_nor_are_changed_by_it() -> None:
     torch.manual_seed(1)
     first, after = sample_noise(0, [SampleRef(5, 0)], SHAPE), torch.rand(3)
     torch.manual_seed(1)
@@ -85,7 +85,7 @@ def correlation(one: Tensor, other: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]).double())[0, 1])
 
 
-def test_nothing_random_about_a_sample_tells_of_the_rest_of_it_or_of_its_neighbour(many: SampleNoise) -> None:
+def test_random_values_of_a_sample_and_of_its_neighbors_are_uncorrelated(many: SampleNoise) -> None:
     first = [many.drop, many.uniform[:, 0], many.uniform[:, 1], many.normal, many.posterior[:, 0, 0, 0, 0]]
     numbers = [*first, many.noise[:, 0, 0, 0, 0]]
     for place, one in enumerate(numbers):

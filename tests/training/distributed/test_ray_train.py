@@ -77,10 +77,8 @@ def another_ray(here: Place) -> Iterator[None]:
         yield
 
 
-def test_a_worker_that_is_killed_is_replaced_and_after_a_death_of_ray_the_next_run_goes_on(
-    here: Place, tmp_path: Path
-) -> None:
-    """Nothing of what is learnt changes by that."""
+def test_a_killed_worker_is_replaced_and_after_a_death_of_ray_the_run_resumes(here: Place, tmp_path: Path) -> None:
+    """Nothing of what is learned changes by that."""
     data, pretrained = make_data(tmp_path / "data"), make_originals(tmp_path / "originals")
     (tmp_path / "recipe.toml").write_text(toml(RECIPE))
     folder = tmp_path / "out" / RECIPE.name

@@ -15,7 +15,7 @@ SIGMAS = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=4)
 
 
 def pair(seed: int, batch: int) -> tuple[Tensor, Tensor]:
-    """Data, not centred, and noise: tokens [B, S, C]."""
+    """Data, not centered, and noise: tokens [B, S, C]."""
     draw = torch.Generator().manual_seed(seed)
     return 2 * torch.randn(batch, 5, 3, generator=draw) + 1, torch.randn(batch, 5, 3, generator=draw)
 
@@ -82,7 +82,7 @@ def test_the_wrong_sign_costs_four_times_as_much_as_nothing() -> None:
     torch.testing.assert_close(loss_per_sample(clean - noise, clean, noise), 4 * nothing)
 
 
-def test_the_loss_of_a_sample_does_not_depend_on_the_others_nor_on_how_many_tokens_there_are() -> None:
+def test_the_loss_of_a_sample_depends_neither_on_others_nor_on_token_counts() -> None:
     clean, noise = pair(2, 3)
     predicted = torch.full_like(clean, 0.5)
     together = loss_per_sample(predicted, clean, noise)

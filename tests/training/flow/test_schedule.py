@@ -104,9 +104,7 @@ QUANTILES = [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99]
 
 @pytest.mark.parametrize("shift", [0.675, 1.840])
 @pytest.mark.parametrize("tails", [0.0, 0.1, 0.6])
-def test_shifted_is_the_sigmoid_of_a_normal_around_the_shift_and_of_its_tails_uniform(
-    shift: float, tails: float
-) -> None:
+def test_the_shifted_density_is_a_sigmoid_of_a_normal_with_uniform_tails(shift: float, tails: float) -> None:
     sigma = drawn(TimestepDensity("shifted", tails), shift)
     for quantile in QUANTILES:
         point = 1 / (1 + math.exp(-NormalDist(shift, 1).inv_cdf(quantile)))

@@ -123,7 +123,7 @@ def test_the_last_step_is_the_flow_s_own(policy: PolicyConfig) -> None:
     assert torch.allclose(step.mean, tokens - 0.1 * velocity)
 
 
-def test_the_strength_of_the_noise_of_flow_grpo_at_the_very_beginning_is_taken_of_the_next_level() -> None:
+def test_flow_grpo_takes_the_first_noise_strength_from_the_next_level() -> None:
     step = transition(PolicyConfig(dynamics="flow", eta=0.7), torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), 1.0, 0.9)
     assert step.deviation == pytest.approx(0.7 * math.sqrt(1 / 0.1) * math.sqrt(0.1))
 

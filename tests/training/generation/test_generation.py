@@ -111,7 +111,7 @@ def theirs(exported: Path, pipeline: LTXPipeline) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0, 7.5])
-def test_the_final_latents_are_those_of_ltxpipeline_for_the_same_embeddings_and_seeds(
+def test_the_final_latents_equal_ltxpipeline_s_for_equal_embeddings_and_seeds(
     exported: Path, pipeline: LTXPipeline, theirs: dict[str, Any], guidance: float
 ) -> None:
     expected = pipeline(**theirs, guidance_scale=guidance, generator=generators(SEEDS), output_type="latent").frames
@@ -153,7 +153,7 @@ def test_text_seed_prompt_guidance_and_frame_rate_each_make_a_difference(exporte
     assert all((other - found).abs().max() > 1e-3 for other in others)
 
 
-def test_what_guidance_goes_away_from_is_read_once_and_not_at_all_without_guidance(
+def test_the_unconditional_text_is_read_once_and_never_without_guidance(
     exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []

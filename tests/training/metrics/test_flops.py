@@ -137,7 +137,7 @@ def test_the_autoencoder_costs_what_its_convolutions_do(frames: int, height: int
 
 
 @pytest.mark.parametrize("trained", [True, False])
-def test_the_work_of_a_micro_batch_is_what_torch_counts_while_it_is_learned_from(trained: bool) -> None:
+def test_the_flops_of_a_micro_batch_are_what_torch_counts_in_a_training_step(trained: bool) -> None:
     clips, prefix, queries, grid = 2, 5, 3, (2, 3, 4)
     language = Qwen2_5_VLTextModel(Qwen2_5_VLTextConfig(**qwen_config())).requires_grad_(False)
     transformer = LTXVideoTransformer3DModel(**ltx_config()).requires_grad_(trained)

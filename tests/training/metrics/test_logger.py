@@ -32,7 +32,7 @@ def test_a_line_is_there_as_soon_as_it_is_written(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_run_that_goes_on_forgets_what_came_after_the_checkpoint_and_nothing_else(tmp_path: Path) -> None:
+def test_a_resumed_run_drops_only_the_metrics_after_its_checkpoint(tmp_path: Path) -> None:
     write(tmp_path, 0, range(1, 8))
     write(tmp_path, 4, range(5, 7), scale=2.0)
     assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [

@@ -141,7 +141,7 @@ torch.save(made, out)
 """
 
 
-def test_diffusers_opens_an_export_without_this_repository_and_makes_what_generate_makes(
+def test_diffusers_alone_opens_an_export_and_makes_what_generate_makes(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one call, in a process of its own, which cannot import our package."""

@@ -65,9 +65,7 @@ def cache(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return made
 
 
-def test_an_id_is_the_folder_of_its_newest_snapshot_and_an_id_with_a_revision_that_of_its_own(
-    models: Path, cache: Path
-) -> None:
+def test_an_id_resolves_to_its_newest_snapshot_and_with_a_revision_to_that(models: Path, cache: Path) -> None:
     old = model_folder(LTX_ID, LTX)
     assert old == cache / "models--Lightricks--LTX-Video" / "snapshots" / OLD
     new = lay_cached(models / "ltx", cache, LTX_ID, NEW)
@@ -147,7 +145,9 @@ def test_without_the_hub_the_command_that_downloads_it_is_named(cache: Path) -> 
     with pytest.raises(UsageError) as error:
         model_folder(Path("somebody/ltx@v1.0"), LTX_WITH_TEXT_ENCODER)
     line = str(error.value)
-    assert line.startswith("`ltx` somebody/ltx@v1.0 is no folder here, and cannot be had from the Hugging Face hub: ")
+    assert line.startswith(
+        "`ltx` somebody/ltx@v1.0 is not a folder here, and cannot be had from the Hugging Face hub: "
+    )
     command = shlex.split(line.rpartition(": ")[2])
     assert command[:5] == ["hf", "download", "somebody/ltx", "--revision", "v1.0"]
     assert command[5::2] == ["--include"] * len(command[5::2])
@@ -191,7 +191,7 @@ def test_every_command_takes_ids_and_names_the_download_of_what_it_lacks(tmp_pat
     step, out = places / "run" / "sft" / "checkpoints" / "step-7", tmp_path / "out"
     sft = ("--stage", "sft", "--recipe", "sft", "--init", step, "--data", f"nsp={places / 'data'}", "--out", out)
     line = error(train.main, *sft, "--qwen", QWEN_ID, "--ltx", f"{LTX_ID}@{NEW}")
-    assert f"--ltx {LTX_ID}@{NEW} is no folder here" in line.replace("`ltx`", "--ltx") and "hf download" in line
+    assert f"--ltx {LTX_ID}@{NEW} is not a folder here" in line.replace("`ltx`", "--ltx") and "hf download" in line
     made = ("--scene", "One.", "--out", out)
     line = error(generate.main, *made, "--checkpoint", step, "--qwen", QWEN_ID, "--ltx", "somebody/ltx")
     assert "hf download somebody/ltx" in line

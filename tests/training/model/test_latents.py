@@ -88,7 +88,7 @@ def test_a_clip_is_encoded_the_same_alone_and_in_a_batch(vae: AutoencoderKLLTXVi
     torch.testing.assert_close(together.logvar[1:], alone.logvar)
 
 
-def test_the_posterior_of_a_vae_in_half_precision_is_given_in_float32_without_gradient(video: Tensor) -> None:
+def test_the_posterior_of_a_half_precision_vae_is_float32_without_gradient(video: Tensor) -> None:
     found = encode(pretrained.vae().to(torch.bfloat16), video)
     assert {found.mean.dtype, found.logvar.dtype} == {torch.float32}
     assert not found.mean.requires_grad
@@ -134,7 +134,7 @@ def test_frames_that_are_not_of_the_form_are_refused(vae: AutoencoderKLLTXVideo,
 
 @pytest.mark.parametrize(("width", "height"), [(30, 24), (32, 22), (33, 24), (32, 0), (0, 24)])
 def test_sides_that_are_no_multiples_are_refused(vae: AutoencoderKLLTXVideo, width: int, height: int) -> None:
-    with pytest.raises(ValueError, match=f"{width}×{height} pixels are no multiples of 4"):
+    with pytest.raises(ValueError, match=f"{width}×{height} pixels are not multiples of 4"):
         check_shape(vae, 9, width, height)
 
 

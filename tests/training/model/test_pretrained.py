@@ -63,7 +63,7 @@ def test_a_folder_without_what_reads_text_is_refused(pretrained: PretrainedModel
 
 def test_a_configuration_that_is_none_is_named(pretrained: PretrainedModels, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UsageError, match=f"{tmp_path}/config.json is no model's configuration"):
+    with pytest.raises(UsageError, match=f"{tmp_path}/config.json is not the configuration of a model"):
         _ = replace(pretrained, qwen=tmp_path).fingerprint
 
 
@@ -77,7 +77,7 @@ def test_an_export_whose_record_is_none_is_refused(tmp_path: Path, about: str) -
 @pytest.mark.parametrize("content", ["{}", "[1]", "{"])
 def test_a_summary_that_is_none_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "summary.json").write_text(content)
-    with pytest.raises(UsageError, match=r"summary\.json is no summary of a stage; delete it"):
+    with pytest.raises(UsageError, match=r"summary\.json is not the summary of a stage; delete it"):
         StageSummary.read(tmp_path)
 
 

@@ -133,7 +133,7 @@ def test_the_frame_rate_of_an_image_makes_none(model: UnifiedModel, call: Call) 
 
 
 @torch.no_grad()
-def test_the_condition_has_a_row_of_captions_width_for_each_query_and_is_in_float32(
+def test_the_condition_is_float32_with_a_row_of_caption_width_per_query(
     model: UnifiedModel, pipeline: LTXPipeline
 ) -> None:
     words = Prompter(pretrained.tokenizer(), 256).tokenize(["A glass wobbles.", ""], ["nsp", "t2v"])
@@ -229,7 +229,7 @@ def test_the_connector_works_in_float32_on_states_of_half_precision() -> None:
     assert torch.equal(connector(states), connector(states.float())) and connector(states).dtype == torch.float32
 
 
-def test_the_connectors_products_in_bfloat16_are_near_those_in_float32_and_teach_in_float32() -> None:
+def test_a_bfloat16_connector_is_near_float32_and_has_float32_gradients() -> None:
     torch.manual_seed(6)
     connector, states = Connector(64, 64, 128, eps=1e-5), torch.randn(2, 3, 64)
     exact = connector(states)

@@ -1,4 +1,4 @@
-"""What training is for: clips that were held out are drawn better after it, and not where nothing is learnt."""
+"""What training is for: clips that were held out are drawn better after it, and not where nothing is learned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEARNING = replace(
 )
 
 
-def test_the_loss_on_held_out_clips_falls_and_does_not_where_nothing_is_learnt(tmp_path: Path) -> None:
+def test_the_loss_on_held_out_clips_falls_and_does_not_where_nothing_is_learned(tmp_path: Path) -> None:
     data, pretrained = make_data(tmp_path / "data"), make_originals(tmp_path / "originals")
 
     def trained(lr: float) -> StageSummary:
@@ -29,6 +29,6 @@ def test_the_loss_on_held_out_clips_falls_and_does_not_where_nothing_is_learnt(t
         summary, _ = by_ranks(1, on_rank, make_job(data, pretrained, tmp_path / f"{lr}", recipe))
         return summary
 
-    learnt, control = trained(1e-2), trained(0.0)
-    assert control.heldout_after == control.heldout_before == learnt.heldout_before
-    assert learnt.heldout_after < learnt.zero < learnt.heldout_before
+    learned, control = trained(1e-2), trained(0.0)
+    assert control.heldout_after == control.heldout_before == learned.heldout_before
+    assert learned.heldout_after < learned.zero < learned.heldout_before

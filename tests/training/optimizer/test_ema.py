@@ -71,7 +71,7 @@ def test_an_average_is_no_view_of_its_parameters() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_parameters_have_the_averaged_values_for_a_while_and_then_their_own_again(dtype: torch.dtype) -> None:
+def test_averaged_values_are_swapped_in_for_a_while_and_out_again(dtype: torch.dtype) -> None:
     layers = model(dtype)
     average = EMA(dict(layers.named_parameters()), 0.5)
     own = [torch.randn_like(parameter) for parameter in layers.parameters()]

@@ -175,7 +175,7 @@ def test_groups_whose_lr_differs_are_refused() -> None:
 
 @settings(max_examples=25)
 @given(st.integers(0, 99), st.floats(0.01, 100.0), st.booleans())
-def test_on_a_convex_problem_d_grows_towards_the_distance_and_never_beyond(seed: int, far: float, square: bool) -> None:
+def test_on_a_convex_problem_d_grows_toward_the_distance_and_never_beyond(seed: int, far: float, square: bool) -> None:
     """By convexity the numerator is at most <s, p0 - solution>: d at most the largest coordinate of that distance."""
     generator = torch.Generator().manual_seed(seed)
     scales, solution = _normal(generator, 10).exp(), _normal(generator, 10) * far

@@ -119,7 +119,7 @@ def test_several_verdicts_grade_a_reward_and_each_is_paid_for_and_stored_once(ap
     assert sum(verdict.usd for verdict in first) == interactive_cost(api) == account(tmp_path).spent
     arrived = len(api.exchanges)
     assert judged(tmp_path, range(4), verdicts=3) == first
-    assert len(api.exchanges) == arrived, "a run that goes on asks none twice"
+    assert len(api.exchanges) == arrived, "a run that continues asks none twice"
 
 
 def test_the_first_of_several_verdicts_is_the_one_that_is_asked_for_alone(api: ClaudeApi, tmp_path: Path) -> None:

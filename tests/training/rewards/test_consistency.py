@@ -180,9 +180,7 @@ def stopped(rank: int, world: int, folder: Path) -> str:
             reward.close()
 
 
-def test_a_request_to_stop_ends_the_wait_on_all_ranks_and_what_was_answered_is_stored(
-    api: ClaudeApi, tmp_path: Path
-) -> None:
+def test_a_stop_ends_the_wait_on_all_ranks_and_received_answers_are_stored(api: ClaudeApi, tmp_path: Path) -> None:
     api.limits = Limits(latency=1.0)
     assert run(stopped, 2, tmp_path) == ["StopRequested"] * 2
     assert len(stored_lines(tmp_path)) == len(api.paid) > 0

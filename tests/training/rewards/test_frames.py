@@ -17,7 +17,7 @@ from tests.fakes.claude_api import images
 
 
 def ramp(count: int, height: int = 16, width: int = 24) -> torch.Tensor:
-    """Each frame is of one grey, that of its number."""
+    """Each frame is of one gray, that of its number."""
     return torch.arange(count, dtype=torch.uint8).mul(3)[:, None, None, None].expand(count, height, width, 3)
 
 

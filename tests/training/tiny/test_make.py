@@ -60,7 +60,7 @@ def made(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- Qwen ----------------------------------------------------------------------------------------------------------
 
 
-def test_qwen_is_stored_under_the_names_and_in_the_precision_of_the_published_files(made: Path) -> None:
+def test_qwen_is_stored_with_the_names_and_precision_of_the_published_files(made: Path) -> None:
     weights = load_file(made / "qwen" / "model.safetensors")
     assert {name.split(".")[0] for name in weights} == {"model", "visual", "lm_head"}
     assert {name.split(".")[1] for name in weights if name.startswith("model.")} == {"embed_tokens", "layers", "norm"}
@@ -112,7 +112,7 @@ def test_qwens_special_tokens_are_one_token_each_and_any_text_comes_back(made: P
         assert max(ids) < len(tokenizer)
 
 
-def test_what_the_text_says_is_seen_in_what_the_queries_read_with_nothing_trained(tmp_path: Path) -> None:
+def test_the_queries_read_the_text_without_any_training(tmp_path: Path) -> None:
     texts = [
         "A bunny wakes in his burrow.",
         "Three rodents laugh on a root.",
@@ -182,11 +182,11 @@ def test_the_trainer_finds_all_that_it_wants_in_the_two_folders(made: Path) -> N
     assert Ratios.of(pretrained.vae(torch.float32)) == Ratios(8, 32)
 
 
-# ---- what is learnt ------------------------------------------------------------------------------------------------
+# ---- what is learned ------------------------------------------------------------------------------------------------
 
 
 def slopes(videos: int) -> Tensor:
-    """Videos [N, 17, 64, 96, RGB] whose colours rise and fall evenly in time, down and across."""
+    """Videos [N, 17, 64, 96, RGB] whose colors rise and fall evenly in time, down and across."""
     numbers = torch.rand(videos, 4, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
     numbers[:, 0] *= 2
     axes = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in (17, 64, 96)), indexing="ij")
@@ -199,7 +199,7 @@ def fitted() -> tuple[AutoencoderKLLTXVideo, Tensor]:
     return fit(slopes(24)), slopes(24)
 
 
-def test_the_autoencoder_gives_back_videos_that_have_fewer_dimensions_than_its_latents(
+def test_the_autoencoder_reconstructs_videos_of_fewer_dimensions_than_latents(
     fitted: tuple[AutoencoderKLLTXVideo, Tensor],
 ) -> None:
     """A cell of such a video has twelve."""

@@ -23,7 +23,7 @@ _COLUMNS = 8
 _WIDTH = 160  # width of a candidate's picture
 _EDGE = 4
 _LINE = 14
-_COLOURS = {"Pass": "#2e9e4f", "Fail": "#c23b3b", "missing": "#8a8a8a"}
+_COLORS = {"Pass": "#2e9e4f", "Fail": "#c23b3b", "missing": "#8a8a8a"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _picture(page: CandidatePage) -> Image.Image:
 
     A star marks the candidates that were learned from.
     """
-    verdicts, learnt = page.verdicts, page.learnt_from
+    verdicts, learned = page.verdicts, page.learnt_from
     order = sorted(range(len(verdicts)), key=lambda number: -_worth(verdicts[number]))
     height, width, _ = page.pictures[0].shape
     high = round(_WIDTH * height / width)
@@ -125,10 +125,10 @@ def _picture(page: CandidatePage) -> Image.Image:
     for place, number in enumerate(order):
         left, top = place % columns * cell[0], place // columns * cell[1]
         word = _word(verdicts[number])
-        draw.rectangle((left, top, left + cell[0] - 1, top + high + 2 * _EDGE - 1), fill=_COLOURS[word])
+        draw.rectangle((left, top, left + cell[0] - 1, top + high + 2 * _EDGE - 1), fill=_COLORS[word])
         image.paste(_small(page.pictures[number], high), (left + _EDGE, top + _EDGE))
         draw.text(
-            (left + _EDGE, top + high + 2 * _EDGE), f"{number} {word}{' *' if number in learnt else ''}", fill="black"
+            (left + _EDGE, top + high + 2 * _EDGE), f"{number} {word}{' *' if number in learned else ''}", fill="black"
         )
     return image
 

@@ -71,18 +71,18 @@ class Grpo:
         """
         drawn, totals = self._draw_groups(batches, step)
         lessons = self._lessons(drawn)
-        learnt = {lesson.place for lesson in lessons if lesson.owner == self._state.world.rank}
+        learned = {lesson.place for lesson in lessons if lesson.owner == self._state.world.rank}
         teaches = any(lesson.has_spread for lesson in lessons)
         for place, one in enumerate(drawn):
-            scene, steps = one.group.scene, len(one.steps) if teaches and place in learnt else 0
+            scene, steps = one.group.scene, len(one.steps) if teaches and place in learned else 0
             self._throughput.count_group(scene.grid, scene.text_tokens, self._policy, steps)
-        self._pages.submit(self._page(one, step, place in learnt) for place, one in enumerate(drawn))
+        self._pages.submit(self._page(one, step, place in learned) for place, one in enumerate(drawn))
         keys, metrics = [one.group.scene.clip_id for one in drawn], dict(totals.metrics)
         if self._policy.extra_scenes:
             metrics["extra_scenes"] = totals.scenes - self._recipe.data.global_batch
         if not teaches:
             why = "all candidates of each scene got the same reward" if totals.rewards else _NOT_JUDGED
-            return StepOutput(0.0, metrics, keys, has_gradient=False, note=f"{why}; nothing was learnt")
+            return StepOutput(0.0, metrics, keys, has_gradient=False, note=f"{why}; nothing was learned")
         statistics = self._learn(lessons, drawn)
         loss, changed = statistics.reduce(self._state.world)
         note = _CHANGED.format(changed["clip_share"], changed["ratio_off"]) if changed["clip_share"] else ""
@@ -130,8 +130,8 @@ class Grpo:
     @staticmethod
     def _unjudged(totals: RewardTotals, step: int, verdicts: Sequence[RewardVerdict]) -> str:
         return (
-            f"step {step + 1}: none of its {int(totals.candidates)} videos was judged, so nothing can be learnt; one of"
-            f" the reasons: {next((one.reason for one in verdicts if one.retryable), verdicts[-1].reason)}"
+            f"step {step + 1}: none of its {int(totals.candidates)} videos was judged, so nothing can be learned; one"
+            f" of the reasons: {next((one.reason for one in verdicts if one.retryable), verdicts[-1].reason)}"
         )
 
     def _memory_for(self, grid: Grid, candidates: int) -> AbstractContextManager[None]:
@@ -180,8 +180,8 @@ class Grpo:
         chosen = choose(everything, self._recipe.data.global_batch, with_flat=self._policy.kl_coef > 0)
         return [lesson.to(world.device) for lesson in chosen]
 
-    def _page(self, one: JudgedGroup, step: int, learnt: bool) -> CandidatePage:
-        scene, kept = one.group.scene, one.kept if learnt else []
+    def _page(self, one: JudgedGroup, step: int, learned: bool) -> CandidatePage:
+        scene, kept = one.group.scene, one.kept if learned else []
         pictures, name = one.group.pictures, self._reward.name
         return CandidatePage(step + 1, scene.clip_id, scene.text, pictures, one.verdicts, one.advantages, kept, name)
 

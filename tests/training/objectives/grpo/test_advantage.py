@@ -1,4 +1,4 @@
-"""Which candidates of a group are learnt from, and how much each was better or worse."""
+"""Which candidates of a group are learned from, and how much each was better or worse."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_another_unit_is_taken_where_it_is_asked_for() -> None:
 
 
 @given(rewards, st.integers(0, 2))
-def test_a_missing_judgement_is_as_if_the_candidate_had_not_been_made(group: list[float | None], more: int) -> None:
+def test_a_missing_judgment_is_as_if_the_candidate_had_not_been_made(group: list[float | None], more: int) -> None:
     without = advantages([reward for reward in group if reward is not None], "group", 0.0)
     found = advantages([*group, *[None] * more], "group", 0.0)
     assert [value for value in found if value is not None] == without

@@ -24,7 +24,7 @@ def page(step: int, clip_id: str = "clip") -> CandidatePage:
     )
 
 
-def test_a_page_has_the_best_first_and_says_who_was_learnt_from(tmp_path: Path) -> None:
+def test_a_page_has_the_best_first_and_says_who_was_learned_from(tmp_path: Path) -> None:
     page(3).write(tmp_path)
     told = json.loads((tmp_path / "candidates/step-3/clip.json").read_text())
     assert [one["verdict"] for one in told["candidates"]] == ["Fail", "Pass", "missing"]
@@ -35,7 +35,7 @@ def test_a_page_has_the_best_first_and_says_who_was_learnt_from(tmp_path: Path) 
     assert shown == [(0, 255, 0), (255, 0, 0), (0, 0, 255)]
 
 
-def test_pages_are_written_by_a_thread_and_a_step_s_before_the_next_one_s_are_taken(tmp_path: Path) -> None:
+def test_pages_are_written_by_a_thread_and_before_those_of_the_next_step(tmp_path: Path) -> None:
     writer, may_write, write = PageWriter(tmp_path), threading.Event(), CandidatePage.write
     written: list[tuple[int, str]] = []
 

@@ -1,4 +1,4 @@
-"""Which groups are learnt from, and who does how much of it."""
+"""Which groups are learned from, and who does how much of it."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def first_gradient(_rank: int, _world: int, job: TrainingJob) -> tuple[dict[str,
 
 
 @pytest.mark.parametrize("kl", [0.0, 5.0])
-def test_ranks_share_what_is_to_be_learnt_and_the_gradient_is_that_of_one(stage: Stage, kl: float) -> None:
+def test_ranks_share_what_is_to_be_learned_and_the_gradient_is_that_of_one(stage: Stage, kl: float) -> None:
     """Of two scenes only that of the second rank teaches: four candidates, of three steps each.
 
     Three passes of all four are dealt to two ranks, so that one of the two is given a filler. A penalty teaches of the
@@ -187,7 +187,7 @@ def reads(_rank: int, _world: int, job: TrainingJob) -> int:
     return count
 
 
-def test_however_many_steps_are_learnt_from_nothing_more_is_waited_for(stage: Stage) -> None:
+def test_however_many_steps_are_learned_from_nothing_more_is_waited_for(stage: Stage) -> None:
     few, many = (
         by_ranks(1, reads, stage.job("reads", replace(policy(fraction=share), data=replace(RL.data, global_batch=1))))
         for share in (0.3, 1.0)

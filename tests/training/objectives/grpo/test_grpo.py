@@ -1,4 +1,4 @@
-"""Runs of GRPO on the flow: what they come to, from which candidates, and how they go on."""
+"""Runs of GRPO on the flow: what they come to, from which candidates, and how they continue."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def given_up(_rank: int, _world: int, job: TrainingJob, observer: Asked) -> None
 
 
 @pytest.mark.parametrize("while_learning", [False, True], ids=["while candidates are made", "while it learns"])
-def test_a_step_that_is_given_up_leaves_a_checkpoint_of_the_step_before_and_is_taken_again_to_the_bit(
+def test_an_abandoned_step_leaves_the_checkpoint_before_and_is_repeated_exactly(
     stage: Stage, alone: TrainingJob, while_learning: bool
 ) -> None:
     """The second step, of three: each has 12 candidates."""
@@ -155,7 +155,7 @@ def test_a_step_that_is_given_up_leaves_a_checkpoint_of_the_step_before_and_is_t
     assert ours == theirs[:3]
 
 
-def test_a_run_of_an_earlier_version_goes_on_with_the_noise_that_it_began_with_or_is_told(stage: Stage) -> None:
+def test_a_run_of_an_earlier_version_keeps_its_noise_or_is_refused(stage: Stage) -> None:
     job, newer = stage.job("earlier"), ("policy.noise", "policy.extra_scenes", "reward.verdicts")
     recorded = {name: value for name, value in RL.identity_settings().items() if name not in newer}
     before = CheckpointInfo("rl", "rl", 2, 4, 1, job.pretrained.fingerprint, {}, [], [], recorded, {})
@@ -172,13 +172,13 @@ def test_the_candidates_of_a_step_are_there_to_be_looked_at(alone: TrainingJob) 
     for page in pages:
         assert page["judged_by"] == "toy"
         assert len(page["candidates"]) == RL.policy.group_size
-        learnt = [one for one in page["candidates"] if one["learnt_from"]]
+        learned = [one for one in page["candidates"] if one["learnt_from"]]
         worth = sorted(one["reward"] for one in page["candidates"])
-        assert sorted(one["reward"] for one in learnt) == worth[:2] + worth[-2:]
+        assert sorted(one["reward"] for one in learned) == worth[:2] + worth[-2:]
         assert (folder / f"{page['clip_id']}.png").is_file()
 
 
-def test_nothing_is_learnt_where_all_are_worth_the_same(stage: Stage) -> None:
+def test_nothing_is_learned_where_all_are_worth_the_same(stage: Stage) -> None:
     job = on_ranks(stage, "same", 1, all_pass, replace(RL, steps=2, logging=replace(RL.logging, checkpoint_every=1)))
     first, second = weights(job, 1), weights(job, 2)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -206,7 +206,7 @@ def scenes(job: TrainingJob) -> dict[str, set[str]]:
     return {place.name: {page.stem for page in place.iterdir()} for place in (job.folder / "candidates").iterdir()}
 
 
-def test_a_step_that_nobody_judged_pauses_the_run_which_then_goes_on_as_if_it_had_been_judged(stage: Stage) -> None:
+def test_a_step_without_verdicts_pauses_the_run_which_then_resumes_exactly(stage: Stage) -> None:
     recipe = replace(RL, steps=3)
     job, undisturbed = stage.job("paused", recipe), on_ranks(stage, "undisturbed", 1, odd_passes, recipe)
     message, checkpoint = by_ranks(1, paused, job)
@@ -228,7 +228,7 @@ def test_a_step_that_can_never_be_judged_is_passed(stage: Stage) -> None:
     summary, observer = by_ranks(1, rl_on_rank, job, refused_at_the_second_step)
     assert summary.finished
     (told,) = [note for note in observer.notes if note.startswith("step 2")]
-    assert "none of its videos can ever be judged" in told and "nothing was learnt" in told
+    assert "none of its videos can ever be judged" in told and "nothing was learned" in told
     _, passed, _ = steps(job)
     assert "reward_mean" not in passed
     assert (passed["missing_judgements"], passed["groups_without_spread"]) == (1.0, 1.0)
@@ -286,8 +286,8 @@ def positions(job: TrainingJob) -> list[int]:
     return [CheckpointInfo.read(job.checkpoints / f"step-{step}").loader["position"] for step in (1, 2)]
 
 
-def learnt(job: TrainingJob, step: int) -> set[int]:
-    """The clips that were learnt from."""
+def learned(job: TrainingJob, step: int) -> set[int]:
+    """The clips that were learned from."""
     pages = [json.loads(file.read_text()) for file in job.folder.glob(f"candidates/step-{step}/*.json")]
     return {int(page["clip_id"], 16) for page in pages if any(one["learnt_from"] for one in page["candidates"])}
 
@@ -303,14 +303,14 @@ def test_scenes_are_drawn_until_there_are_groups_to_learn_from(sparse: TrainingJ
     assert [line["usd"] for line in steps(sparse)] == pytest.approx([0.12, 0.08])
     assert positions(sparse) == [6, 10]
     assert [len(scenes(sparse)[f"step-{step}"]) for step in (1, 2)] == [6, 4]
-    assert 3 in learnt(sparse, 1) and learnt(sparse, 1) < {3, 5, 11} and len(learnt(sparse, 1)) == 2
-    assert learnt(sparse, 2) == {7, 9}
+    assert 3 in learned(sparse, 1) and learned(sparse, 1) < {3, 5, 11} and len(learned(sparse, 1)) == 2
+    assert learned(sparse, 2) == {7, 9}
 
 
 def test_two_ranks_draw_the_same_and_learn_the_same(stage: Stage, sparse: TrainingJob) -> None:
     both = on_ranks(stage, "both", 2, odd_clips_have_spread, SPARSE)
     assert positions(both) == positions(sparse) and scenes(both) == scenes(sparse)
-    assert [learnt(both, step) for step in (1, 2)] == [learnt(sparse, step) for step in (1, 2)]
+    assert [learned(both, step) for step in (1, 2)] == [learned(sparse, step) for step in (1, 2)]
     for name in ("usd", "extra_scenes", "reward_mean", "groups_without_spread"):
         assert [line[name] for line in steps(both)] == pytest.approx([line[name] for line in steps(sparse)])
     assert steps(both)[0]["gradient_norm"] == pytest.approx(steps(sparse)[0]["gradient_norm"], rel=1e-5)
@@ -330,25 +330,25 @@ def test_no_more_are_drawn_than_may_be(stage: Stage) -> None:
     job = on_ranks(stage, "bounded", 1, odd_clips_have_spread, few)
     (step,) = steps(job)
     assert (step["extra_scenes"], step["groups_without_spread"]) == (2, 3 / 4)
-    assert learnt(job, 1) == {3} and step["gradient_norm"] > 0
+    assert learned(job, 1) == {3} and step["gradient_norm"] > 0
 
 
 # ---- what it is for ---------------------------------------------------------------------------------------------
 
 
-def test_videos_become_brighter_over_twenty_updates_and_do_not_where_nothing_is_learnt(stage: Stage) -> None:
-    """The same scenes and the same noise in both, so that the only difference is what was learnt."""
+def test_videos_become_brighter_over_twenty_updates_but_not_at_rate_zero(stage: Stage) -> None:
+    """The same scenes and the same noise in both, so that the only difference is what was learned."""
 
     def rewards(lr: float) -> list[float]:
         one_scene = replace(RL.data, global_batch=1)
         recipe = replace(RL, steps=20, data=one_scene, optimizer=replace(RL.optimizer, lr=lr))
         return [line["reward_mean"] for line in steps(on_ranks(stage, f"bright-{lr}", 1, brightness, recipe))]
 
-    learnt, control = rewards(3e-3), rewards(0.0)
-    assert learnt[0] == control[0]
+    learned, control = rewards(3e-3), rewards(0.0)
+    assert learned[0] == control[0]
     by_chance = max(control) - min(control)
-    assert learnt[-1] > max(control) + 5 * by_chance
-    assert fmean(learnt[-5:]) > fmean(learnt[5:10]) > fmean(learnt[:5])
+    assert learned[-1] > max(control) + 5 * by_chance
+    assert fmean(learned[-5:]) > fmean(learned[5:10]) > fmean(learned[:5])
 
 
 def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: TrainingJob) -> None:

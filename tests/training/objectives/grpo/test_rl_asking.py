@@ -98,9 +98,7 @@ def test_a_worker_killed_in_a_rollout_costs_nothing_and_changes_nothing(api: Cla
     assert account(job.folder).spent == account(undisturbed.folder).spent
 
 
-def test_a_budget_that_is_used_up_in_a_step_keeps_the_steps_before_and_a_larger_one_goes_on(
-    api: ClaudeApi, job: TrainingJob
-) -> None:
+def test_a_budget_used_up_in_a_step_keeps_earlier_steps_for_a_larger_budget(api: ClaudeApi, job: TrainingJob) -> None:
     api.rules = RULES
     poor = replace(job, budget=Decimal("0.03"))
     said = run(asking, 2, poor, limit=240.0)

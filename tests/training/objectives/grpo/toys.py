@@ -59,7 +59,7 @@ class Toy:
 
 
 def brightness(candidate: Candidate) -> float:
-    """Of the latents: a VAE with random weights makes grey of all of them."""
+    """Of the latents: a VAE with random weights makes gray of all of them."""
     return candidate.tokens.mean().item()
 
 
