@@ -66,7 +66,7 @@ def test_where_ray_fails_it_is_said_to(error: Exception, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("fault", [OutOfMemory, LoaderKilled, DiskFull])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_fault_of_one_of_several_workers_is_raised_so_that_ray_ends_the_others(
+def test_a_fault_of_one_of_several_workers_is_raised_for_ray(
     fault: type[Exception], workers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The others wait for it in a collective. Alone, it is returned: a retry would meet the same fault."""
