@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from nextscene.common import atomic
 from nextscene.training.checkpoint_info import METRICS
+from nextscene.training.metrics.log_file import SIGMA_BUCKETS, read_metrics, sigma_bucket_name
 
 Event = Literal["step", "evaluation"]
 _CURVES = "curves.png"
@@ -62,14 +63,6 @@ class MetricsLogger:
         self._board.close()
 
 
-SIGMA_BUCKETS = 4
-
-
-def sigma_bucket_name(bucket: int) -> str:
-    """Return the name of the mean loss in one of SIGMA_BUCKETS equal ranges of σ."""
-    return f"loss_sigma_{bucket / SIGMA_BUCKETS:.2f}_{(bucket + 1) / SIGMA_BUCKETS:.2f}"
-
-
 @dataclass(frozen=True)
 class _Curve:
     """One logged number, to be drawn over the steps, and the style of its line."""
@@ -111,12 +104,3 @@ _OF_REWARDS = {
     ],
     "US dollars a step": [_Curve("step", "usd", {"color": "C6", "linewidth": 1})],
 }
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of `metrics.jsonl`, without an incomplete last line that a killed run left."""
-    path = folder / METRICS
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # the text after the last newline is incomplete

@@ -52,6 +52,7 @@ class CandidatePage:
         """Write picture and records into the folder of the stage."""
         place = folder / "candidates" / f"step-{self.step}"
         place.mkdir(parents=True, exist_ok=True)
+        boxes = _layout(self).boxes
         records = [
             {
                 "candidate": number,
@@ -63,6 +64,7 @@ class CandidatePage:
                 "caption": verdict.caption,
                 "model": verdict.model,
                 "usd": str(verdict.usd),
+                "box": boxes[number],
             }
             for number, (verdict, advantage) in enumerate(zip(self.verdicts, self.advantages, strict=True))
         ]
@@ -114,27 +116,37 @@ def _picture(page: CandidatePage) -> Image.Image:
 
     A star marks the candidates that were learned from.
     """
-    verdicts, learnt = page.verdicts, page.learnt_from
-    order = sorted(range(len(verdicts)), key=lambda number: -_worth(verdicts[number]))
+    layout, learnt = _layout(page), page.learnt_from
+    image = Image.new("RGB", layout.size, "white")
+    draw = ImageDraw.Draw(image)
+    for number, (left, top, right, bottom) in layout.boxes.items():
+        word = _word(page.verdicts[number])
+        draw.rectangle((left - _EDGE, top - _EDGE, right + _EDGE - 1, bottom + _EDGE - 1), fill=_COLOURS[word])
+        small = Image.fromarray(page.pictures[number].numpy()).resize((right - left, bottom - top))
+        image.paste(small, (left, top))
+        draw.text((left, bottom + _EDGE), f"{number} {word}{' *' if number in learnt else ''}", fill="black")
+    return image
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The size of the picture, and where each candidate is in it: left, top, right and bottom."""
+
+    size: tuple[int, int]
+    boxes: dict[int, tuple[int, int, int, int]]
+
+
+def _layout(page: CandidatePage) -> _Layout:
+    order = sorted(range(len(page.verdicts)), key=lambda number: -_worth(page.verdicts[number]))
     height, width, _ = page.pictures[0].shape
     high = round(_WIDTH * height / width)
     cell = (_WIDTH + 2 * _EDGE, high + 2 * _EDGE + _LINE)
     columns = min(_COLUMNS, len(order))
-    image = Image.new("RGB", (columns * cell[0], math.ceil(len(order) / columns) * cell[1]), "white")
-    draw = ImageDraw.Draw(image)
+    boxes = {}
     for place, number in enumerate(order):
-        left, top = place % columns * cell[0], place // columns * cell[1]
-        word = _word(verdicts[number])
-        draw.rectangle((left, top, left + cell[0] - 1, top + high + 2 * _EDGE - 1), fill=_COLOURS[word])
-        image.paste(_small(page.pictures[number], high), (left + _EDGE, top + _EDGE))
-        draw.text(
-            (left + _EDGE, top + high + 2 * _EDGE), f"{number} {word}{' *' if number in learnt else ''}", fill="black"
-        )
-    return image
-
-
-def _small(picture: Tensor, high: int) -> Image.Image:
-    return Image.fromarray(picture.numpy()).resize((_WIDTH, high))
+        left, top = place % columns * cell[0] + _EDGE, place // columns * cell[1] + _EDGE
+        boxes[number] = (left, top, left + _WIDTH, top + high)
+    return _Layout((columns * cell[0], math.ceil(len(order) / columns) * cell[1]), boxes)
 
 
 def _worth(verdict: RewardVerdict) -> float:

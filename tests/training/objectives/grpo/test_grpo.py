@@ -23,7 +23,7 @@ from nextscene.training.config import PolicyConfig
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingPaused, TrainingStopped
 from nextscene.training.job import TrainingJob
-from nextscene.training.metrics.logger import read_metrics
+from nextscene.training.metrics.log_file import read_metrics
 from nextscene.training.objectives.grpo.group import generate_candidates
 from nextscene.training.objectives.grpo.grpo import Grpo
 from nextscene.training.objectives.grpo.rollout import Rollout
