@@ -16,7 +16,10 @@ _WIDTH, _HEIGHT = 480.0, 210.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 8.0, 8.0, 26.0
 _TICKS = 4
 _LOG_FROM = 300.0
-_OUTLIERS = 0.01
+_OUTLIERS = 0.08
+_BEYOND = 0.3
+_CONSTANT = 1e-3
+_MAX_DOTS = 40
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,21 @@ class Chart:
 
 
 def line_chart(
-    key: str, title: str, lines: Iterable[Line], x_name: str = "step", notes: Iterable[tuple[str, str]] = ()
+    key: str,
+    title: str,
+    lines: Iterable[Line],
+    x_name: str = "step",
+    notes: Iterable[tuple[str, str]] = (),
+    may_be_log: bool = False,
 ) -> Chart | None:
-    """Return a chart of the lines that have points; None if there are none. The same numbers give the same bytes."""
+    """Return a chart of the lines that have points; None if there are none. The same numbers give the same bytes.
+
+    With `may_be_log` the axis of values is logarithmic if they differ by orders of magnitude.
+    """
     drawn = tuple(line for line in lines if line.points)[:MAX_LINES]
     if not drawn:
         return None
-    return Chart(key, title, drawn, _Drawing(drawn, x_name).svg(title), tuple(notes))
+    return Chart(key, title, drawn, _Drawing(drawn, x_name, may_be_log).svg(title), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class _Axis:
 
 
 class _Drawing:
-    def __init__(self, lines: Sequence[Line], x_name: str) -> None:
+    def __init__(self, lines: Sequence[Line], x_name: str, may_be_log: bool) -> None:
         self._lines, self._x_name = lines, x_name
         steps = [point.x for line in lines for point in line.points]
         first, last = min(steps), max(steps)
@@ -77,7 +88,7 @@ class _Drawing:
             first, last = first - 0.5, last + 0.5
         whole = [tick for tick in _ticks(first, last, _TICKS + 1) if first <= tick <= last]
         self._x = _Axis(first, last, _LEFT, _WIDTH - _RIGHT, ticks=whole)
-        self._y = _value_axis(lines)
+        self._y = _value_axis(lines, may_be_log)
 
     def svg(self, title: str) -> Markup:
         parts = [*self._grid(), *(part for place, line in enumerate(self._lines) for part in self._line(place, line))]
@@ -123,7 +134,7 @@ class _Drawing:
             yield f'<path class="raw {color}" d="{self._raw(line.points)}"/>'
         dashed = " dashed" if line.dashed else ""
         yield f'<path class="curve {color}{dashed}" d="{self._path((p.x, _shown(line, p)[0]) for p in line.points)}"/>'
-        if len(line.points) == 1 or not line.smoothed:
+        if len(line.points) == 1 or (not line.smoothed and len(line.points) <= _MAX_DOTS):
             for point in line.points:
                 at = f'cx="{self._x.at(point.x):.1f}" cy="{self._y.at(point.mean):.1f}"'
                 yield f'<circle class="{color}" {at} r="2.5"/>'
@@ -141,19 +152,22 @@ def _shown(line: Line, point: Point) -> tuple[float, float, float]:
     return (point.smooth if line.smoothed else point.mean), point.low, point.high
 
 
-def _value_axis(lines: Sequence[Line]) -> _Axis:
+def _value_axis(lines: Sequence[Line], may_be_log: bool) -> _Axis:
     """Return the axis of the values. Single values far away from all others do not stretch it."""
     curves = [_shown(line, point)[0] for line in lines for point in line.points]
     raw = sorted(value for line in lines for point in line.points for value in (point.low, point.high))
     cut = int(len(raw) * _OUTLIERS)
-    low, high = min(*curves, raw[cut]), max(*curves, raw[-1 - cut])
+    usual_low, usual_high = raw[cut], raw[-1 - cut]
+    beyond = _BEYOND * (usual_high - usual_low)
+    low = min(*curves, max(raw[0], usual_low - beyond))
+    high = max(*curves, min(raw[-1], usual_high + beyond))
     top, bottom = _TOP, _HEIGHT - _BOTTOM
-    if low > 0 and high / low >= _LOG_FROM:
+    if may_be_log and low > 0 and max(curves) / min(curves) >= _LOG_FROM:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         every = -(-len(decades) // (_TICKS + 1))
         ticks = [10.0**decade for decade in decades if decade % every == 0 and low <= 10.0**decade <= high]
         return _Axis(low, high, bottom, top, log=True, ticks=ticks)
-    if low == high:
+    if high - low <= _CONSTANT * max(abs(low), abs(high)):
         low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
     ticks = _ticks(low, high, _TICKS)
     return _Axis(min(low, ticks[0]), max(high, ticks[-1]), bottom, top, ticks=ticks)

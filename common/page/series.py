@@ -22,13 +22,22 @@ class Point:
     smooth: float
 
 
-@dataclass
+@dataclass(slots=True)
 class _Bucket:
     x: float
     count: int
     total: float
     low: float
     high: float
+
+    def add(self, x: float, value: float) -> None:
+        self.x = x
+        self.count += 1
+        self.total += value
+        if value < self.low:
+            self.low = value
+        elif value > self.high:
+            self.high = value
 
     def absorb(self, later: _Bucket) -> None:
         self.x = later.x
@@ -54,13 +63,12 @@ class Series:
         self.count += 1
         self.total += value
         self.last = value
-        new = _Bucket(x, 1, value, value, value)
-        if self._buckets and self._buckets[-1].count < self._each:
-            self._buckets[-1].absorb(new)
+        if self._buckets and (bucket := self._buckets[-1]).count < self._each:
+            bucket.add(x, value)
             return
         if len(self._buckets) == 2 * MAX_BUCKETS:
             self._halve()
-        self._buckets.append(new)
+        self._buckets.append(_Bucket(x, 1, value, value, value))
 
     def _halve(self) -> None:
         for place in range(0, len(self._buckets), 2):

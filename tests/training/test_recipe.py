@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from nextscene.common.config_loader import SettingsError
 from nextscene.pipelines.cli.options import chosen

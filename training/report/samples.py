@@ -17,7 +17,7 @@ from nextscene.training.sample_layout import SAMPLES, TRUTH, is_prompt
 MAX_STEPS = 8
 MAX_CLIPS = 12
 _STEP = re.compile(r"step-(\d+)")
-_WIDTH = 900
+_WIDTH = 720
 
 
 @dataclass(frozen=True)

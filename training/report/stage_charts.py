@@ -21,6 +21,7 @@ class _Plan:
     title: str
     names: tuple[str, ...]
     event: str = "step"
+    may_be_log: bool = False
 
 
 _HELD_OUT = (
@@ -34,14 +35,14 @@ _LOSS = (
 _REWARD = (
     _Plan("Reward", ("reward_mean", "reward_deviation")),
     _Plan("Groups and verdicts", ("groups_without_spread", "missing_judgements")),
-    _Plan("Divergence from the start", ("kl_to_start",)),
-    _Plan("Probabilities since sampling", ("ratio_off", "clip_share")),
+    _Plan("Divergence from the start", ("kl_to_start",), may_be_log=True),
+    _Plan("Probabilities since sampling", ("ratio_off", "clip_share"), may_be_log=True),
     _Plan("Extra scenes", ("extra_scenes",)),
 )
 _OPTIMIZER = (
-    _Plan("Gradient norm", ("gradient_norm",)),
-    _Plan("Learning rate", ("lr",)),
-    _Plan("Prodigy's step size", ("d",)),
+    _Plan("Gradient norm", ("gradient_norm",), may_be_log=True),
+    _Plan("Learning rate", ("lr",), may_be_log=True),
+    _Plan("Prodigy's step size", ("d",), may_be_log=True),
 )
 _MACHINE = (
     _Plan("Cost so far", ("usd",)),
@@ -100,7 +101,7 @@ def _chart(stage: StageData, plan: _Plan) -> Chart | None:
     notes = [(line.name, documented[line.name]) for line in lines if line.name in documented]
     units = {_UNITS[name] for name in plan.names if name in _UNITS}
     title = f"{plan.title}, {units.pop()}" if units else plan.title
-    return line_chart(f"{stage.name}-{plan.names[0]}", title, lines, notes=notes)
+    return line_chart(f"{stage.name}-{plan.names[0]}", title, lines, notes=notes, may_be_log=plan.may_be_log)
 
 
 def _found(stage: StageData, plan: _Plan) -> Iterator[tuple[str, Series]]:
