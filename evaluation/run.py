@@ -53,9 +53,9 @@ def evaluate(
 
     Each model makes `samples` videos of each scene, `batch` at a time, with seeds derived from `seed` and the scene.
     Claude captions each video without knowing the scene, and then says if the caption follows from the scene. The
-    folder `out` keeps videos, answers, `items.jsonl` of each model, `summary.json` and the page, `report.html`. Videos that are there are not
-    made again, and answers that are there are not asked again. `price` is that of the judge's model; None takes it from
-    the table of prices. `budget_usd` limits what is spent on `out` over all calls.
+    folder `out` keeps videos, answers, `items.jsonl` of each model, `summary.json` and the page, `report.html`. Videos
+    that are there are not made again, and answers that are there are not asked again. `price` is that of the judge's
+    model; None takes it from the table of prices. `budget_usd` limits what is spent on `out` over all calls.
 
     Raise UsageError for a name that is not valid, a folder with other contents, or a missing key; JudgeStopped,
     StorageFault or TrainingStopped if it cannot continue. The same call continues it later.

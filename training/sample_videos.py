@@ -85,9 +85,7 @@ class PromptSamples:
                 write_sample(folder, prompt_key(number), self._prompts[number], video, fps)
 
 
-def write_sample(
-    folder: Path, key: str, text: str, video: Tensor, fps: float, truth: Tensor | None = None
-) -> None:
+def write_sample(folder: Path, key: str, text: str, video: Tensor, fps: float, truth: Tensor | None = None) -> None:
     """Write a video as `key`.mp4, frames of it as `key`.png, and the text as `key`.txt.
 
     Videos are uint8 [F, H, W, RGB]. With `truth`, the picture has a row of its frames above, and the folder `truth`

@@ -22,7 +22,9 @@ from nextscene.training.machine_faults import machine_faults
 from nextscene.training.metrics.log_file import read_metrics
 from nextscene.training.metrics.logger import MetricsLogger
 from nextscene.training.metrics.throughput import Throughput
+from nextscene.training.metrics.wandb_log import WandbLog
 from nextscene.training.model.export import check_replaceable, export
+from nextscene.training.model.quiet_libraries import silence_libraries
 from nextscene.training.objectives import OBJECTIVES
 from nextscene.training.objectives.base import StepOutput
 from nextscene.training.objectives.flow_matching import sample_losses
@@ -44,6 +46,7 @@ def train(job: TrainingJob, world: World, observer: TrainingObserver) -> StageSu
     continue, TrainingPaused, after a checkpoint, if it can continue later, TooManyBadClips, and the errors of
     `machine_faults`.
     """
+    silence_libraries()
     with machine_faults(job):
         return _Trainer(job, world, observer).run()
 
@@ -57,7 +60,7 @@ class _Trainer:
         self._state: StageState = build_stage(job, world, observer)
         self._step = self._state.step
         self._checkpoints = Checkpoints(job.checkpoints, world, job.recipe.logging.keep_last)
-        self._logger = MetricsLogger(job.folder, self._step) if world.is_leader else None
+        self._logger = self._build_logger() if world.is_leader else None
         self._page = PageThread(job.write_page) if world.is_leader else None
         self._sampler, self._prompts = self._build_samplers()
         self._throughput = Throughput(self._state.model, self._state.batches, world)
@@ -100,6 +103,11 @@ class _Trainer:
                 self._logger.close()
             if self._page and (failure := self._page.finish()):
                 self._observer.note(f"the page of the run was not written: {failure}")
+
+    def _build_logger(self) -> MetricsLogger:
+        project, recipe, folder = self._recipe.logging.wandb, self._recipe, self._job.folder
+        wandb = WandbLog(project, folder, recipe.name, recipe.all_settings()) if project else None
+        return MetricsLogger(folder, self._step, wandb)
 
     def _build_samplers(self) -> tuple[VideoSampler, PromptSamples | None]:
         state, config, prompts = self._state, self._recipe.logging, self._job.prompts

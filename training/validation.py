@@ -50,7 +50,12 @@ class ValidationLoss(NamedTuple):
     def metrics(self) -> dict[str, float]:
         """The losses by the names that they are logged by."""
         levels = {heldout_name(sigma): loss for sigma, loss in zip(HELDOUT_SIGMAS, self.by_sigma, strict=True)}
-        return {"heldout_loss": self.model, "heldout_loss_low_sigma": self.by_sigma[0], **levels, "zero_loss": self.zero}
+        return {
+            "heldout_loss": self.model,
+            "heldout_loss_low_sigma": self.by_sigma[0],
+            **levels,
+            "zero_loss": self.zero,
+        }
 
 
 @dataclass(frozen=True)

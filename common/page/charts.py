@@ -105,9 +105,7 @@ class _Drawing:
             [
                 {
                     "name": line.name,
-                    "at": [
-                        [point.x, *(_short(value) for value in _shown(line, point))] for point in line.points
-                    ],
+                    "at": [[point.x, *(_short(value) for value in _shown(line, point))] for point in line.points],
                 }
                 for line in self._lines
             ],
@@ -124,9 +122,8 @@ class _Drawing:
             x = self._x.at(tick)
             anchor = "end" if x > _WIDTH - _RIGHT - 14 else "middle"
             name = f" {escape(self._x_name)}" if place == 0 and self._x_name != "step" else ""
-            yield (
-                f'<text class="quiet" x="{x:.1f}" y="{bottom + 18:g}" text-anchor="{anchor}">{number(tick)}{name}</text>'
-            )
+            at = f'x="{x:.1f}" y="{bottom + 18:g}" text-anchor="{anchor}"'
+            yield f'<text class="quiet" {at}>{number(tick)}{name}</text>'
 
     def _line(self, place: int, line: Line) -> Iterable[str]:
         color = f"s{place}"
@@ -140,9 +137,7 @@ class _Drawing:
                 yield f'<circle class="{color}" {at} r="2.5"/>'
 
     def _raw(self, points: Sequence[Point]) -> str:
-        return self._path(
-            (point.x, value) for point in points for value in dict.fromkeys((point.low, point.high))
-        )
+        return self._path((point.x, value) for point in points for value in dict.fromkeys((point.low, point.high)))
 
     def _path(self, places: Iterable[tuple[float, float]]) -> str:
         return "M" + "L".join(f"{self._x.at(x):.1f} {self._y.at(y):.1f}" for x, y in places)

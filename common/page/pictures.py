@@ -1,4 +1,4 @@
-"""Pictures that a page contains itself. Tested in tests/training/report/test_samples.py and tests/evaluation/report/test_make.py."""
+"""Pictures that a page contains itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import io
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import av
 from PIL import Image
@@ -45,10 +46,13 @@ def video_strip(path: Path, frames: int = 4, max_width: int = 640) -> str:
     return jpeg_data(strip, max_width)
 
 
-def _frames(path: Path, skip: str, count: int) -> list[Image.Image]:
+def _frames(path: Path, skip: Literal["NONE", "NONKEY"], count: int) -> list[Image.Image]:
     with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
         video = container.streams.video[0]
         video.thread_count = 1
         video.codec_context.skip_frame = skip
-        decoded = [frame.to_image() for frame in islice(container.decode(video), _MAX_FRAMES)]
+        decoded: list[Image.Image] = [
+            frame.to_image()  # type: ignore[no-untyped-call]
+            for frame in islice(container.decode(video), _MAX_FRAMES)
+        ]
     return [decoded[place] for place in evenly_spaced(len(decoded), count)] if decoded else []

@@ -13,7 +13,8 @@ _SMOOTHED_FROM = 20
 @dataclass(frozen=True)
 class Point:
     """One or more neighboring numbers of a series: the last step, their mean, minimum, maximum, and a moving average
-    of the series up to here."""
+    of the series up to here.
+    """
 
     x: float
     mean: float

@@ -144,11 +144,11 @@ def _scores(summary: Mapping[str, Any]) -> list[ScoreRow]:
 def _differences(summary: Mapping[str, Any]) -> list[ScoreRow]:
     """Return the differences of the models' scores, largest first, each from the better model to the worse one."""
     rows = []
-    for found in summary.get("differences", ()):
-        one, other = str(found["of"]), str(found["from"])
-        if found["mean"] < 0:
+    for said in summary.get("differences", ()):
+        found, one, other = said, str(said["of"]), str(said["from"])
+        if said["mean"] < 0:
             one, other = other, one
-            found = {**found, "mean": -found["mean"], "low": -found["high"], "high": -found["low"]}
+            found = {**said, "mean": -said["mean"], "low": -said["high"], "high": -said["low"]}
         clear = "the interval is above 0" if found["low"] > 0 else "the interval holds 0: not clear"
         rows.append(_row(f"{one} − {other}", found, f"{found['scenes']:,} scenes; {clear}", -1.0, 1.0))
     return sorted(rows, key=lambda row: (-row.mean, row.name))

@@ -13,8 +13,8 @@ def _range_of(bucket: int) -> str:
 
 
 STEP_METRICS: dict[str, str] = {
-    "loss": "Mean squared error of the predicted velocity over the global batch; in the stage rl the policy's objective,"
-    " which is 0 on average and says nothing about progress.",
+    "loss": "Mean squared error of the predicted velocity over the global batch. In the stage rl it is the policy's"
+    " objective, which is 0 on average and says nothing about progress.",
     **{
         sigma_bucket_name(bucket): f"The loss of the samples whose noise level σ is {_range_of(bucket)}: 0 is the clean"
         " clip, 1 is noise alone."

@@ -91,10 +91,7 @@ def read_groups(run: Path, stage: str) -> list[GroupCard]:
     files = ((step, file) for step in reversed(steps) for file in sorted(folders[step].glob("*.json")))
     found = [one for step, file in islice(files, _MAX_GROUPS_READ) if (one := _read(step, file))]
     chosen = _choose(found)
-    return [
-        _card(run, one, why)
-        for one, why in sorted(chosen, key=lambda pair: (-pair[0].step, pair[0].file.name))
-    ]
+    return [_card(run, one, why) for one, why in sorted(chosen, key=lambda pair: (-pair[0].step, pair[0].file.name))]
 
 
 def _choose(found: Sequence[_Found]) -> Iterator[tuple[_Found, str]]:

@@ -28,10 +28,7 @@ _HELD_OUT = (
     _Plan("Held-out loss", ("heldout_loss", "heldout_loss_unaveraged", "zero_loss"), "evaluation"),
     _Plan("Held-out loss by noise level", tuple(map(heldout_name, HELDOUT_SIGMAS)), "evaluation"),
 )
-_LOSS = (
-    _Plan("Loss", ("loss",)),
-    _Plan("Loss by noise level", tuple(map(sigma_bucket_name, range(SIGMA_BUCKETS)))),
-)
+_LOSS = (_Plan("Loss", ("loss",)), _Plan("Loss by noise level", tuple(map(sigma_bucket_name, range(SIGMA_BUCKETS)))))
 _REWARD = (
     _Plan("Reward", ("reward_mean", "reward_deviation")),
     _Plan("Groups and verdicts", ("groups_without_spread", "missing_judgements")),
@@ -74,11 +71,7 @@ def chart_groups(stage: StageData) -> list[ChartGroup]:
     learning = [*_REWARD, *_HELD_OUT] if stage.is_rewarded else [*_LOSS, *_HELD_OUT]
     rest = [*_OPTIMIZER, *(_LOSS if stage.is_rewarded else ())]
     known = {name for plan in (*_HELD_OUT, *_LOSS, *_REWARD, *_OPTIMIZER, *_MACHINE) for name in plan.names}
-    others = [
-        _Plan(name, (name,), event)
-        for event, name in stage.series
-        if name not in known | _SHOWN_ELSEWHERE
-    ]
+    others = [_Plan(name, (name,), event) for event, name in stage.series if name not in known | _SHOWN_ELSEWHERE]
     groups = [
         ChartGroup("Learning", (*_drawn(stage, learning), *by_sigma)),
         ChartGroup("Optimizer", _drawn(stage, rest), closed=True),
@@ -94,8 +87,7 @@ def _drawn(stage: StageData, plans: Sequence[_Plan]) -> tuple[Chart, ...]:
 
 def _chart(stage: StageData, plan: _Plan) -> Chart | None:
     lines = [
-        Line(name, found.points(), _is_smoothed(plan, name), name == "zero_loss")
-        for name, found in _found(stage, plan)
+        Line(name, found.points(), _is_smoothed(plan, name), name == "zero_loss") for name, found in _found(stage, plan)
     ]
     documented = STEP_METRICS if plan.event == "step" else EVALUATION_METRICS
     notes = [(line.name, documented[line.name]) for line in lines if line.name in documented]
@@ -122,5 +114,7 @@ def _over_sigma(stage: StageData) -> Chart | None:
         points = [Point(sigma, value, value, value, value) for sigma, value in values if value is not None]
         if points and (name == "first" or evaluation is not stage.first):
             lines.append(Line(f"step {evaluation['step']:,.0f}", points, smoothed=False, dashed=name == "first"))
-    notes = [("σ", "The noise level: 0 is the clean clip, 1 is noise alone. Low levels decide details, high ones motion.")]
+    notes = [
+        ("σ", "The noise level: 0 is the clean clip, 1 is noise alone. Low levels decide details, high ones motion.")
+    ]
     return line_chart(f"{stage.name}-by-sigma", "Held-out loss over the noise level", lines, "σ", notes)

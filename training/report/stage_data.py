@@ -74,10 +74,9 @@ def read_stage(run: Path, name: str) -> StageData:
             found.last = {"step": step, **line}
             found.first = found.first or found.last
         for key, value in line.items():
-            if key in SUMMED:
-                value = sums[key] = sums[key] + value
+            sums[key] += value
             if (event, key) in found.series or len(found.series) < _MAX_METRICS:
-                found.series[event, key].add(step, value)
+                found.series[event, key].add(step, sums[key] if key in SUMMED else value)
     try:
         found.summary = StageSummary.read(found.folder)
         newest = latest(checkpoints(run, name))
