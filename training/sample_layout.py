@@ -1,4 +1,4 @@
-"""Names of the files of sample videos in a stage's folder.
+"""Names of the files of sample videos and candidates in a stage's folder.
 
 Tested in tests/training/report/test_samples.py.
 """

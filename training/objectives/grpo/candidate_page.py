@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from nextscene.common.mp4 import write_mp4
 from nextscene.common.text import first_line
 from nextscene.training.objectives.grpo.advantage import Selected
-from nextscene.training.rewards.base import RewardVerdict
+from nextscene.training.rewards.base import Candidate, RewardVerdict
+from nextscene.training.sample_layout import CANDIDATES
 
 _COLUMNS = 8
 _WIDTH = 160  # width of a candidate's picture
 _EDGE = 4
 _LINE = 14
+_VIDEO_WIDTH = 256
+_MAX_VIDEOS_HELD = 16
 _COLOURS = {"Pass": "#2e9e4f", "Fail": "#c23b3b", "missing": "#8a8a8a"}
 
 
@@ -50,7 +56,7 @@ class CandidatePage:
 
     def write(self, folder: Path) -> None:
         """Write picture and records into the folder of the stage."""
-        place = folder / "candidates" / f"step-{self.step}"
+        place = folder / CANDIDATES / f"step-{self.step}"
         place.mkdir(parents=True, exist_ok=True)
         boxes = _layout(self).boxes
         records = [
@@ -81,14 +87,31 @@ class CandidatePage:
         _picture(self).save(place / f"{self.clip_id}.png")
 
 
+def write_candidate_video(one: Candidate, folder: Path) -> None:
+    """Write a small video of a candidate, beside the page of its group. Raise OSError."""
+    place = folder / CANDIDATES / f"step-{one.step}"
+    place.mkdir(parents=True, exist_ok=True)
+    width, height = _VIDEO_WIDTH, round(_VIDEO_WIDTH * one.video.shape[1] / one.video.shape[2])
+    frames = [np.asarray(Image.fromarray(frame.numpy()).resize((width, height))) for frame in one.video]
+    write_mp4(place / f"{one.clip_id}-{one.number:02}.mp4", np.stack(frames), one.fps)
+
+
 class PageWriter:
-    """A thread that writes pages into the folder of the stage while training continues."""
+    """A thread that writes pages and videos into the folder of the stage while training continues."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._thread = ThreadPoolExecutor(1, "candidate-pages")
         self._pending: list[Future[None]] = []
+        self._videos: deque[Future[None]] = deque()
         self._failure = ""
+
+    def submit_videos(self, candidates: Iterable[Candidate]) -> None:
+        """Write the videos of candidates. Wait for earlier ones if many are held in memory by now."""
+        for one in candidates:
+            if len(self._videos) == _MAX_VIDEOS_HELD:
+                self._note(self._videos.popleft())
+            self._videos.append(self._thread.submit(write_candidate_video, one, self._folder))
 
     def submit(self, pages: Iterable[CandidatePage]) -> None:
         """Write the pages of a step, after those of the step before: only one step's pictures are held at a time."""
@@ -105,10 +128,14 @@ class PageWriter:
         self._thread.shutdown()
 
     def _wait(self) -> None:
-        for written in self._pending:
-            error = written.exception()
-            self._failure = self._failure or (first_line(error) if error else "")
+        for written in (*self._videos, *self._pending):
+            self._note(written)
+        self._videos.clear()
         self._pending = []
+
+    def _note(self, written: Future[None]) -> None:
+        error = written.exception()
+        self._failure = self._failure or (first_line(error) if error else "")
 
 
 def _picture(page: CandidatePage) -> Image.Image:
