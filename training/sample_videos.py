@@ -1,6 +1,6 @@
 """Sample videos of the model in training: for held-out clips, and for prompts of the user's own.
 
-Tested in tests/training/test_trainer.py.
+Tested in tests/training/test_sample_videos.py.
 """
 
 from __future__ import annotations

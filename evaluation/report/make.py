@@ -76,7 +76,7 @@ def write_evaluation_report(out: Storage) -> None:
     data = read_evaluation(folder) if folder else None
     if not folder or data is None or not data.scenes():
         raise UsageError(f"{out.display_uri} holds no video of a model yet; there is a page once there is one")
-    out.write(REPORT, render_evaluation(folder, data).encode())
+    out.write(REPORT, render_evaluation(folder, data).encode("utf-8", "replace"))
 
 
 def render_evaluation(folder: Path, data: EvaluationData) -> str:

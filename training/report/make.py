@@ -46,7 +46,7 @@ def write_run_report(run: Storage) -> None:
     sections = read_sections(folder) if folder else []
     if not folder or not sections:
         raise UsageError(f"{run.display_uri} holds no stage of a training yet; there is a page once a stage has begun")
-    run.write(REPORT, render_run(folder.resolve().name, sections).encode())
+    run.write(REPORT, render_run(folder.resolve().name, sections).encode("utf-8", "replace"))
 
 
 def read_sections(run: Path) -> list[StageSection]:
