@@ -1,6 +1,6 @@
 """The summary of a stage, which is stored next to its checkpoints and printed at its end.
 
-Tested in tests/training/model/test_pretrained.py.
+Tested in tests/training/test_summary.py and tests/training/model/test_pretrained.py.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ def frames(count: int, height: int, width: int) -> np.ndarray[tuple[int, ...], n
     return np.broadcast_to(shade * color, (count, height, width, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("count", "height", "width", "fps"), [(9, 24, 32, 16.0), (1, 25, 33, 12.5), (5, 24, 32, 23.976)])
+@pytest.mark.parametrize(
+    ("count", "height", "width", "fps"), [(9, 24, 32, 16.0), (1, 25, 33, 12.5), (5, 24, 32, 23.976)]
+)
 def test_what_is_written_is_read_back(tmp_path: Path, count: int, height: int, width: int, fps: float) -> None:
     video = frames(count, height, width)
     write_mp4(tmp_path / "a.mp4", video, fps)

@@ -48,6 +48,7 @@ class WandbLog:
         """Open the log. Raise UsageError if W&B does not accept it."""
         import wandb
 
+        wandb.setup(wandb.Settings(silent=True))  # for its advertisements too, which do not heed the run's settings
         try:
             self._run: Run = wandb.init(
                 project=project,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -64,7 +65,7 @@ def test_a_single_number_far_away_does_not_flatten_the_rest() -> None:
 def test_numbers_over_orders_of_magnitude_get_a_logarithmic_axis_if_they_may() -> None:
     values = [10.0**-power for power in range(6)]
     places = [y for _, y in curve(line_chart("a", "A", [line("x", *values)], may_be_log=True))]
-    steps = [later - earlier for earlier, later in zip(places, places[1:], strict=False)]
+    steps = [later - earlier for earlier, later in itertools.pairwise(places)]
     assert max(steps) - min(steps) < 0.2
     assert "log" not in str(svg(line_chart("a", "A", [line("x", 0.0, *values)], may_be_log=True)))
 
@@ -82,7 +83,7 @@ def test_raw_numbers_are_drawn_faintly_behind_a_moving_average() -> None:
 
 
 def test_names_are_text_and_lines_are_few() -> None:
-    hostile = "\"><script>alert(1)</script>"
+    hostile = '"><script>alert(1)</script>'
     chart = line_chart("a", hostile, [line(hostile, 1.0)] * 9, x_name=hostile)
     assert LexborHTMLParser(str(chart and chart.svg)).css("script") == []
     assert chart and len(chart.lines) == MAX_LINES

@@ -21,7 +21,12 @@ def rendered(folder: Path, videos: bool = False) -> LexborHTMLParser:
     (folder / "own.css").write_text("p { color: red; }")
     (folder / "own.js").write_text("'use strict';")
     page = render_page(
-        folder, ("page.css", "own.css"), ("own.js", "chart.js"), videos, title="<b>", text="<img src=x onerror=alert(1)>"
+        folder,
+        ("page.css", "own.css"),
+        ("own.js", "chart.js"),
+        videos,
+        title="<b>",
+        text="<img src=x onerror=alert(1)>",
     )
     return LexborHTMLParser(page)
 

@@ -74,4 +74,6 @@ def test_videos_play_side_by_side(shown: Shown) -> None:
     card = shown.page.locator(".scene-card").first
     for button in card.locator(".play").all()[::-1]:
         button.click()
-    shown.page.wait_for_function("[...document.querySelectorAll('video')].filter((v) => v.currentTime > 0).length === 2")
+    shown.page.wait_for_function(
+        "[...document.querySelectorAll('video')].filter((v) => v.currentTime > 0).length === 2"
+    )

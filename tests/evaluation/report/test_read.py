@@ -33,7 +33,9 @@ def test_before_the_verdicts_there_are_the_videos(tmp_path: Path) -> None:
     assert (data.summary, model.is_judged, [*model.videos]) == ({}, False, [*SCENES])
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"file": "a.mp4"}', '{"file": "../a.mp4", "scene": "x"}', '{"scene": "x"}'])
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"file": "a.mp4"}', '{"file": "../a.mp4", "scene": "x"}', '{"scene": "x"}']
+)
 def test_a_record_that_is_no_video_is_left_out(tmp_path: Path, line: str) -> None:
     write_model(tmp_path / "sft")
     with (tmp_path / "sft/items.jsonl").open("a") as file:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,9 @@ from nextscene.training.metrics.log_file import read_metrics
 from nextscene.training.metrics.logger import MetricsLogger
 from nextscene.training.metrics.wandb_log import WandbLog, check_wandb
 
+_BLOCK = 32 << 10
+_FULL, _LAST = 1, 4
+
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -22,16 +28,29 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
 
 
+def pieces(data: bytes) -> Iterator[bytes]:
+    """Yield the records of a file in the format of LevelDB's log, which W&B writes after 7 bytes of its own."""
+    place, whole = 7, b""
+    while place + 7 <= len(data):
+        if _BLOCK - place % _BLOCK < 7:  # the rest of a block is too short for a header
+            place += _BLOCK - place % _BLOCK
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        whole += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (_FULL, _LAST):
+            yield whole
+            whole = b""
+
+
 def records(folder: Path) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return the id and the logged lines of each file that W&B has written, in order of time."""
     from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
 
     found = []
-    for file in sorted((folder / "wandb").glob("offline-run-*/*.wandb")):
-        store, lines, name = DataStore(), [], ""
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
+    for file in sorted((folder / "wandb").glob("offline-run-*/*.wandb"), key=lambda file: file.stat().st_mtime_ns):
+        lines, name = [], ""
+        for data in pieces(file.read_bytes()):
             record = Record()
             record.ParseFromString(data)
             if record.HasField("run"):
@@ -83,8 +102,6 @@ def test_a_missing_key_is_one_line_and_offline_none_is_needed(monkeypatch: pytes
 
 
 def test_the_package_is_imported_only_if_it_is_used() -> None:
-    import subprocess
-
     code = "import sys; import nextscene.training.trainer; print('wandb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -60,10 +60,9 @@ def test_a_video_is_fetched_once_it_is_to_be_played_and_plays(shown: Shown, run:
     strip = shown.page.locator(".film-card").nth(1)
     strip.locator(".play").nth(1).click()
     shown.page.wait_for_function("document.querySelector('video')?.currentTime > 0")
-    assert shown.page.evaluate("[document.querySelector('video').videoWidth, document.querySelector('video').loop]") == [
-        32,
-        True,
-    ]
+    assert shown.page.evaluate(
+        "[document.querySelector('video').videoWidth, document.querySelector('video').loop]"
+    ) == [32, True]
     key = strip.get_attribute("data-key")
     assert (run / f"sft/samples/step-0/{key}.mp4").as_uri() in shown.fetched
 

@@ -34,7 +34,7 @@ def test_a_stage_has_charts_of_what_it_logged(run: Path) -> None:
         "Held-out loss by noise level",
         "Held-out loss over the noise level",
     ]
-    assert [*shown(read_stage(run, "rl"))][0] == "Reward"
+    assert next(iter(shown(read_stage(run, "rl")))) == "Reward"
     assert shown(read_stage(run, "sft"))["own_metric"] == ["own_metric"], "of an extension, which no chart knows"
 
 
