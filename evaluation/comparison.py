@@ -55,10 +55,14 @@ class ModelDifference:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Results of all models, in the order in which they were given. `calls` counts all calls for this folder."""
+    """Results of all models, in the order in which they were given. `calls` counts all calls for this folder.
+
+    `page_failure` is why the page could not be written, "" if it was.
+    """
 
     models: tuple[ModelResult, ...]
     calls: CallProgress
+    page_failure: str = ""
 
     @cached_property
     def differences(self) -> tuple[ModelDifference, ...]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 
 from nextscene.common.fence import LOCK
-from nextscene.shards.format.layout import MARK, SUMMARY
+from nextscene.shards.format.layout import MARK, REPORT, SUMMARY
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_RESERVED = ("account.json", "batches", "calls", LOCK, MARK, SUMMARY)
+_RESERVED = ("account.json", "batches", "calls", LOCK, MARK, REPORT, SUMMARY)
 
 
 def explain_bad_name(name: str) -> str:

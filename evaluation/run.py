@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 from nextscene.common.errors import UsageError
 from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage
+from nextscene.common.text import first_line
 from nextscene.evaluation.comparison import EvaluationResult, ModelResult
 from nextscene.evaluation.judge_videos import judge_folder, reward_of
 from nextscene.evaluation.model_names import explain_bad_name
 from nextscene.evaluation.progress import NewProgress, Silent
+from nextscene.evaluation.report.make import write_evaluation_report
 from nextscene.evaluation.video_folder import VIDEOS, Record, VideoFolder
 from nextscene.evaluation.videos import make_missing, plan_videos
 from nextscene.judge.config import ClaudeConfig
@@ -51,9 +53,9 @@ def evaluate(
 
     Each model makes `samples` videos of each scene, `batch` at a time, with seeds derived from `seed` and the scene.
     Claude captions each video without knowing the scene, and then says if the caption follows from the scene. The
-    folder `out` keeps videos, answers, `items.jsonl` of each model and `summary.json`. Videos that are there are not
-    made again, and answers that are there are not asked again. `price` is that of the judge's model; None takes it from
-    the table of prices. `budget_usd` limits what is spent on `out` over all calls.
+    folder `out` keeps videos, answers, `items.jsonl` of each model, `summary.json` and the page, `report.html`. Videos
+    that are there are not made again, and answers that are there are not asked again. `price` is that of the judge's
+    model; None takes it from the table of prices. `budget_usd` limits what is spent on `out` over all calls.
 
     Raise UsageError for a name that is not valid, a folder with other contents, or a missing key; JudgeStopped,
     StorageFault or TrainingStopped if it cannot continue. The same call continues it later.
@@ -80,7 +82,16 @@ def evaluate(
         about = {"scenes": len(scenes), "samples": samples, "seed": seed, "judge": settings}
         summary = {**about, "spent_usd": str(result.calls.spent), **result.summary()}
         folder.write_if_changed(SUMMARY, (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
-    return result
+        return replace(result, page_failure=_write_page(folder))
+
+
+def _write_page(folder: Storage) -> str:
+    """Write the page. Return why it could not be written, or "": what was paid for is not lost for a page."""
+    try:
+        write_evaluation_report(folder)
+    except Exception as error:  # noqa: BLE001 – whatever it is, the results are complete without the page
+        return first_line(error)
+    return ""
 
 
 @contextmanager

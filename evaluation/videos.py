@@ -70,14 +70,10 @@ def make_missing(
 
 def open_generator(spec: GeneratorSpec) -> Generator:
     """Open the model on the device of this process, with the progress bars of the libraries disabled."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
     from nextscene.training.distributed.process_group import local_device
+    from nextscene.training.model.quiet_libraries import silence_libraries
 
-    of_diffusers.disable_progress_bar()
-    of_transformers.disable_progress_bar()
-    of_transformers.set_verbosity_error()  # it would warn that vision tower and head are missing, which is intended
+    silence_libraries()
     return spec.open(local_device())
 
 

@@ -37,6 +37,7 @@ from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_datase
 from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shared_options import prices_option
 from nextscene.shards.format.folder_mark import EVALUATION
+from nextscene.shards.format.layout import REPORT
 from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original
 from nextscene.training.model.hub import LTX, LTX_WITH_TEXT_ENCODER, QWEN, model_folder
 from nextscene.training.model.model_folders import export_of
@@ -151,6 +152,10 @@ def main(
     result = evaluate(opened, texts, out, judge=settings, price=price, budget_usd=budget, progress=_progress, **amount)
     print_evaluation(result)
     console.out.print(f"records   {out}: summary.json; items.jsonl and videos of each model", markup=False)
+    if result.page_failure:
+        console.err.print(f"the page of the evaluation was not written: {result.page_failure}", markup=False)
+    else:
+        console.out.print(f"report    {out / REPORT}", markup=False)
     if unjudged := unjudged_models(result):
         console.fail("\n".join(unjudged), console.ATTENTION)
 

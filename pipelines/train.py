@@ -30,8 +30,9 @@ from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.generation import scenes_in
 from nextscene.pipelines.cli.options import chosen, dollars, given_settings, options
-from nextscene.pipelines.cli.paths import LocalPath, check_out
+from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_out
 from nextscene.pipelines.cli.shared_options import ltx_option, prices_option, ray_address_option
 from nextscene.pipelines.cli.stage_summary import print_summary
 from nextscene.pipelines.cli.step_progress import StepProgress
@@ -117,6 +118,12 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 )
 @prices_option
 @ray_address_option
+@click.option(
+    "--sample-prompts",
+    type=EXISTING_FILE,
+    help="A text file with a prompt on each line: each evaluation makes a video for each, in the prompt of the mix's"
+    " first dataset.",
+)
 @click.option("--judge-model", help=f"Model of the judge of --stage rl.  [default: {ClaudeConfig().model}]")
 @options(Recipe, without=("name", "stage", "after", "reward.judge.model", *_NOT_ASKED), in_recipes=_set_by_recipes())
 @renamed("--reward.judge.model", "--judge-model")
@@ -137,6 +144,7 @@ def main(
     budget_usd: float | None,
     prices: Path | None,
     ray_address: str | None,
+    sample_prompts: Path | None,
     judge_model: str | None,
     **flags: Any,
 ) -> None:
@@ -145,9 +153,10 @@ def main(
     The stages are connector, generator, sft and rl, in that order. Under torchrun all processes train together; with
     --launcher ray, Ray's workers do. Ctrl-C, or another signal that asks the command to end, leaves a checkpoint.
 
-    The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples; its
-    subfolder export gets the model for from_pretrained. The stage rl asks Claude, which costs money and is limited by
-    --budget-usd, unless --reward.kind is retrieval; everything it made is in candidates.
+    The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples;
+    report.html in --out shows them, and its subfolder export gets the model for from_pretrained. The stage rl asks
+    Claude, which costs money and is limited by --budget-usd, unless --reward.kind is retrieval; everything it made is
+    in candidates.
 
     The flags from --seed on are lines of the recipe. A recipe default is the value of a recipe that does not have the
     line.
@@ -180,7 +189,8 @@ def main(
         if value is not None and not settings.asks_claude:
             raise UsageError(f"{flag}: only the reward causal_consistency of --stage rl costs money; leave {flag} out")
     job = make_job(settings, places, out, qwen, ltx, init, resume)
-    job = replace(job, budget=budget, prices=known, latents=encoded)
+    prompts = tuple(scenes_in("--sample-prompts", sample_prompts)) if sample_prompts else ()
+    job = replace(job, budget=budget, prices=known, latents=encoded, prompts=prompts)
     with _alone(job) as owned:
         summary = _train(owned, launcher, workers, failures, ray_address)
     if not summary.finished:
@@ -223,13 +233,9 @@ def _train(job: TrainingJob, launcher: str, workers: int, failures: int, ray_add
         return train_supervised(job, workers, failures, ray_address)
     if workers > 1:
         raise UsageError("--workers goes with --launcher ray; for several processes here: torchrun --nproc-per-node N")
-    from transformers.utils import logging
-
     from nextscene.training.distributed.process_group import process_group
     from nextscene.training.trainer import train
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # it would warn that vision tower and head are missing, which is intended
     watch = StepProgress(job.recipe.name)
     with process_group(job.recipe.parallel.timeout) as world, watch.stopped_by_signals(), _not_restarted(job.folder):
         summary = train(job, world, watch)

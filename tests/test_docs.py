@@ -24,6 +24,7 @@ OTHERS_FLAGS = {
     "--head",  # ray start
     "--ignore-missing",  # sha256sum
     "--include",  # hf download
+    "--logdir",  # tensorboard
     "--max-restarts",  # torchrun
     "--nnodes",
     "--nodes",  # sbatch

@@ -180,7 +180,7 @@ class RewardConfig:
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """Checkpoints, validation, samples and the export. An interval of 0 means only at the end."""
+    """Checkpoints, validation, samples, logs and the export. An interval of 0 means only at the end."""
 
     checkpoint_every: int = setting(500, "Steps between checkpoints; 0 means only at the end.")
     keep_last: int = setting(3, "Checkpoints to keep.")
@@ -189,4 +189,5 @@ class LoggingConfig:
     sample_clips: int = setting(4, "Held-out clips to make a sample video for at each validation.")
     sample_steps: int = setting(50, "Sampling steps of those videos.")
     guidance: float = setting(3.0, "Scale of classifier-free guidance of those videos.")
+    wandb: str = setting("", "Project at Weights & Biases that metrics are logged to as well.")
     export_precision: Literal["fp32", "bf16"] = setting("fp32", "Precision of the exported transformer's weights.")

@@ -28,8 +28,8 @@ class TrainingJob:
     their latents, if these are not below the dataset. `init` is the checkpoint whose weights training
     starts from, or None. With `resume`, training continues from the newest checkpoint of this same stage, if there is
     one. `budget` limits the cost of the judge in the stage `rl`, in US dollars by `prices`, over all attempts together;
-    None means no limit. `owner` is the owner that the lock of `run` must name whenever something is written there; ""
-    if there is no lock.
+    None means no limit. `owner` is the owner that the lock of `run` must name whenever something is written there; "" if
+    there is no lock. `prompts` are texts of the user's own, for which each evaluation makes a video.
     """
 
     recipe: Recipe
@@ -42,14 +42,25 @@ class TrainingJob:
     prices: Prices = field(default_factory=Prices.load)
     owner: str = ""
     latents: Mapping[str, str] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ()
 
     def check_owner(self) -> None:
         """Raise TrainingStopped if the lock of `run` was lost, as can happen while a process is suspended for long."""
         if self.owner:
             try:
-                Storage.at(self.run).with_fence(LOCK, self.owner).check_may_write()
+                self._fenced_run().check_may_write()
             except StorageFault as fault:
                 raise TrainingStopped(str(fault)) from fault
+
+    def _fenced_run(self) -> Storage:
+        run = Storage.at(self.run)
+        return run.with_fence(LOCK, self.owner) if self.owner else run
+
+    def write_page(self) -> None:
+        """Write the page about the run. Raise StorageFault, also if the lock was lost."""
+        from nextscene.training.report.make import write_run_report  # imported late: a page is not made by each command
+
+        write_run_report(self._fenced_run())
 
     @property
     def folder(self) -> Path:

@@ -36,7 +36,7 @@ from nextscene.training.model.grid import Ratios
 from nextscene.training.model.model_folders import architecture_config, check_originals
 from nextscene.training.model.pretrained import new_bridge
 from nextscene.training.model.prompter import Prompter
-from nextscene.training.model.trainable import describe_parameters, set_trainable, trained_parameters
+from nextscene.training.model.trainable import set_trainable, trained_parameters
 from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.optimizer.build import build_optimizer, state_tensors
 from nextscene.training.optimizer.ema import EMA
@@ -45,6 +45,8 @@ from nextscene.training.recipe import STAGES, Recipe, without_free_settings
 from nextscene.training.rewards import REWARDS
 from nextscene.training.rewards.base import Reward, RewardContext
 from nextscene.training.validation import Validator
+
+_PARAMETERS = "trained_parameters.txt"
 
 
 @dataclass
@@ -321,13 +323,10 @@ def _resume(state: StageState, checkpoint_folder: Path, info: CheckpointInfo) ->
 
 def _report(state: StageState, encoded: bool, begin: Path | None, observer: TrainingObserver) -> None:
     """Tell the observer which parameters are trained, and write their names to a file."""
-    lines = describe_parameters(state.trained_parameters)
     count = sum(parameter.numel() for parameter in state.trained_parameters.values())
-    observer.note(f"{count:,} parameters are trained, all others are frozen:")
-    for line in lines:
-        observer.note(f"  {line}")
+    observer.note(f"{count:,} parameters are trained, all others are frozen: {state.job.folder / _PARAMETERS}")
     observer.note(f"data from {'latents' if encoded else 'clips, encoded as they are read'}")
     observer.note(f"beginning with {begin or 'the original weights'}")
     state.job.folder.mkdir(parents=True, exist_ok=True)
     names = "".join(f"{name} {'×'.join(map(str, value.shape))}\n" for name, value in state.trained_parameters.items())
-    (state.job.folder / "trained_parameters.txt").write_text(names, encoding="utf-8")
+    (state.job.folder / _PARAMETERS).write_text(names, encoding="utf-8")

@@ -1,6 +1,6 @@
 """The summary of a stage, which is stored next to its checkpoints and printed at its end.
 
-Tested in tests/training/model/test_pretrained.py.
+Tested in tests/training/test_summary.py and tests/training/model/test_pretrained.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nextscene.common import atomic
 from nextscene.common.errors import UsageError
@@ -27,6 +27,11 @@ class TextAblation(NamedTuple):
     clips: int
     gain: float
     share: float
+
+    @staticmethod
+    def read(value: Any) -> TextAblation:
+        """Return the comparison from JSON: an object, or the list that earlier versions wrote. Raise TypeError."""
+        return TextAblation(**value) if isinstance(value, dict) else TextAblation(*value)
 
 
 UNKNOWN = TextAblation(0, 0.0, 0.0)
@@ -67,14 +72,15 @@ class StageSummary:
 
     def write(self, folder: Path) -> None:
         """Write the summary to `summary.json` in a folder, atomically."""
-        atomic.write_file(folder / _FILE, (json.dumps(asdict(self), indent=1) + "\n").encode())
+        value = asdict(self) | {"seen": self.seen._asdict(), "heldout": self.heldout._asdict()}
+        atomic.write_file(folder / _FILE, (json.dumps(value, indent=1) + "\n").encode())
 
     @staticmethod
     def read(folder: Path) -> StageSummary | None:
         """Return the summary in a folder, or None if there is none. Raise UsageError if it cannot be read."""
         try:
             value = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-            pairs = {name: TextAblation(*value[name]) for name in ("seen", "heldout")}
+            pairs = {name: TextAblation.read(value[name]) for name in ("seen", "heldout")}
             return StageSummary(**{**value, **pairs})
         except FileNotFoundError:
             return None

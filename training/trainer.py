@@ -19,9 +19,12 @@ from nextscene.training.errors import Diverged, StopRequested, TrainingPaused, T
 from nextscene.training.export_record import export_record
 from nextscene.training.job import TrainingJob, TrainingObserver
 from nextscene.training.machine_faults import machine_faults
-from nextscene.training.metrics.logger import MetricsLogger, read_metrics
+from nextscene.training.metrics.log_file import read_metrics
+from nextscene.training.metrics.logger import MetricsLogger
 from nextscene.training.metrics.throughput import Throughput
+from nextscene.training.metrics.wandb_log import WandbLog
 from nextscene.training.model.export import check_replaceable, export
+from nextscene.training.model.quiet_libraries import silence_libraries
 from nextscene.training.objectives import OBJECTIVES
 from nextscene.training.objectives.base import StepOutput
 from nextscene.training.objectives.flow_matching import sample_losses
@@ -29,6 +32,9 @@ from nextscene.training.optimizer.gradient_clipping import clip_gradients
 from nextscene.training.optimizer.lr_schedule import learning_rate, set_learning_rate
 from nextscene.training.optimizer.prodigy import Prodigy
 from nextscene.training.recipe import STAGES
+from nextscene.training.report.page_thread import PageThread
+from nextscene.training.sample_layout import SAMPLES
+from nextscene.training.sample_videos import PromptSamples, VideoSampler
 from nextscene.training.stage import StageState, bridge_config, build_stage
 from nextscene.training.summary import UNKNOWN, StageSummary
 
@@ -40,6 +46,7 @@ def train(job: TrainingJob, world: World, observer: TrainingObserver) -> StageSu
     continue, TrainingPaused, after a checkpoint, if it can continue later, TooManyBadClips, and the errors of
     `machine_faults`.
     """
+    silence_libraries()
     with machine_faults(job):
         return _Trainer(job, world, observer).run()
 
@@ -53,7 +60,9 @@ class _Trainer:
         self._state: StageState = build_stage(job, world, observer)
         self._step = self._state.step
         self._checkpoints = Checkpoints(job.checkpoints, world, job.recipe.logging.keep_last)
-        self._logger = MetricsLogger(job.folder, self._step) if world.is_leader else None
+        self._logger = self._build_logger() if world.is_leader else None
+        self._page = PageThread(job.write_page) if world.is_leader else None
+        self._sampler, self._prompts = self._build_samplers()
         self._throughput = Throughput(self._state.model, self._state.batches, world)
         self._objective = OBJECTIVES[STAGES[job.recipe.stage]](self._state, self._throughput)
         self._saved = self._step
@@ -92,6 +101,18 @@ class _Trainer:
             self._checkpoints.close()
             if self._logger:
                 self._logger.close()
+            if self._page and (failure := self._page.finish()):
+                self._observer.note(f"the page of the run was not written: {failure}")
+
+    def _build_logger(self) -> MetricsLogger:
+        project, recipe, folder = self._recipe.logging.wandb, self._recipe, self._job.folder
+        wandb = WandbLog(project, folder, recipe.name, recipe.all_settings()) if project else None
+        return MetricsLogger(folder, self._step, wandb)
+
+    def _build_samplers(self) -> tuple[VideoSampler, PromptSamples | None]:
+        state, config, prompts = self._state, self._recipe.logging, self._job.prompts
+        sampler = VideoSampler(state.encoder, state.scheduler, config.sample_steps, config.guidance)
+        return sampler, PromptSamples(prompts, self._recipe, sampler, self._world) if prompts else None
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self._step % every == 0
@@ -173,32 +194,29 @@ class _Trainer:
             self._job.check_owner()
 
     def _evaluate(self) -> None:
-        """Log the validation loss on held-out clips, if there are any, and make samples.
+        """Log the validation loss on held-out clips, if there are any, and make samples for them and for the prompts.
 
-        Both of the averaged weights, which are exported, and of the weights as they are, if there is an average.
+        The loss is that of the averaged weights, which are exported, and of the weights as they are, if there is an
+        average.
         """
         self._check_owner()
-        validator, config = self._state.heldout, self._recipe.logging
+        state, validator = self._state, self._state.heldout
+        folder = self._job.folder / SAMPLES / f"step-{self._step}"
+        if self._prompts:
+            with state.ema_weights():
+                self._prompts.save(state.model, folder)
         if validator:
-            own = validator.loss(self._state.model)
-            with self._state.ema_weights():
-                loss = validator.loss(self._state.model) if self._state.ema else own
-                folder = self._job.folder / "samples" / f"step-{self._step}"
-                validator.save_samples(
-                    self._state.model, folder, config.sample_clips, config.sample_steps, config.guidance
-                )
+            own = validator.loss(state.model)
+            with state.ema_weights():
+                loss = validator.loss(state.model) if state.ema else own
+                validator.save_samples(state.model, folder, self._recipe.logging.sample_clips, self._sampler)
             if self._logger:
-                metrics = {
-                    "heldout_loss": loss.model,
-                    "heldout_loss_low_sigma": loss.low_sigma,
-                    "heldout_loss_unaveraged": own.model,
-                    "zero_loss": loss.zero,
-                }
-                self._logger.log("evaluation", self._step, metrics)
+                self._logger.log("evaluation", self._step, loss.metrics | {"heldout_loss_unaveraged": own.model})
                 compared = f"{loss.model:.4f}, unaveraged {own.model:.4f}, predicting zero {loss.zero:.4f}"
                 self._observer.note(f"step {self._step}: loss on {validator.count} held-out clips {compared}")
-        if self._logger:
+        if self._logger and self._page:
             self._logger.save_curves()
+            self._page.submit()
 
     def _save(self) -> None:
         """Save a checkpoint, unless the weights have diverged: it must not take the place of a good one."""

@@ -5,7 +5,6 @@ Tested in tests/training/test_trainer.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from diffusers import FlowMatchEulerDiscreteScheduler
-from PIL import Image
 from torch import Tensor
 
 from nextscene.shards.loading.mixture import Mixture
@@ -25,29 +23,39 @@ from nextscene.training.data.batches import BatchEncoder
 from nextscene.training.data.sample_noise import sample_noise
 from nextscene.training.distributed.process_group import World
 from nextscene.training.flow.objective import loss_per_sample, noised
-from nextscene.training.flow.sampler import guided, integrate
-from nextscene.training.flow.schedule import mu, sampling_sigmas
+from nextscene.training.flow.schedule import mu
+from nextscene.training.metrics.catalog import HELDOUT_SIGMAS
+from nextscene.training.metrics.log_file import heldout_name
 from nextscene.training.model.grid import Grid
-from nextscene.training.model.latents import Latents, LatentScale, decode, pack, unpack
+from nextscene.training.model.latents import Latents, pack
 from nextscene.training.model.unified import UnifiedModel, coordinates
+from nextscene.training.sample_videos import VideoSampler, write_sample
 from nextscene.training.summary import TextAblation
 
 _LEVELS = 4
-_LOW_SIGMA = 0.1
 _SEED = 0x5EED
-_FRAMES_SHOWN = 5
 
 
 class ValidationLoss(NamedTuple):
     """The mean losses over the clips of a validator: of the model, and of predicting a velocity of zero.
 
-    `low_sigma` is that of the model at σ = 0.1, the level of the last sampling step, which the density of training
-    hardly reaches.
+    `by_sigma` are those of the model at each of HELDOUT_SIGMAS, which the density of training reaches unevenly.
     """
 
     model: float
     zero: float
-    low_sigma: float
+    by_sigma: tuple[float, ...]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The losses by the names that they are logged by."""
+        levels = {heldout_name(sigma): loss for sigma, loss in zip(HELDOUT_SIGMAS, self.by_sigma, strict=True)}
+        return {
+            "heldout_loss": self.model,
+            "heldout_loss_low_sigma": self.by_sigma[0],
+            **levels,
+            "zero_loss": self.zero,
+        }
 
 
 @dataclass(frozen=True)
@@ -97,70 +105,62 @@ class Validator:
     @torch.no_grad()
     def loss(self, model: UnifiedModel) -> ValidationLoss:
         """Return the validation loss. All ranks call this alike."""
-        sums = torch.zeros(4, dtype=torch.float64)
+        sums = torch.zeros(3 + len(HELDOUT_SIGMAS), dtype=torch.float64)
         for clip in self._clips:
-            sums += clip.weight * torch.tensor([1.0, *self._losses(model, clip, clip.text)], dtype=torch.float64)
+            loss, zero = self._losses(model, clip, clip.text, self._quantiles(clip), 0)
+            levels, _ = self._losses(model, clip, clip.text, torch.tensor(HELDOUT_SIGMAS), _LEVELS)
+            found = torch.cat([torch.stack([loss.mean(), zero.mean()]), levels]).double()
+            sums += clip.weight * torch.cat([torch.ones(1, dtype=torch.float64), found])
         clips, *totals = self._world.all_reduce_sum(sums).tolist()
-        return ValidationLoss(*(total / clips for total in totals))
+        model_loss, zero_loss, *by_sigma = (total / clips for total in totals)
+        return ValidationLoss(model_loss, zero_loss, tuple(by_sigma))
 
     @torch.no_grad()
     def text_ablation(self, model: UnifiedModel) -> TextAblation:
         """Compare the loss under each clip's own text with that under another's. All ranks call this alike."""
         sums = torch.zeros(3, dtype=torch.float64)
         for clip in self._clips:
-            gain = self._losses(model, clip, clip.other_text).model - self._losses(model, clip, clip.text).model
-            sums += clip.weight * torch.tensor([1.0, gain, float(gain > 0)], dtype=torch.float64)
+            sigmas = self._quantiles(clip)
+            other, own = (
+                self._losses(model, clip, text, sigmas, 0)[0].mean().item() for text in (clip.other_text, clip.text)
+            )
+            sums += clip.weight * torch.tensor([1.0, other - own, float(other > own)], dtype=torch.float64)
         clips, gain, lower = self._world.all_reduce_sum(sums).tolist()
         return TextAblation(int(clips), gain / clips, lower / clips)
 
-    def _losses(self, model: UnifiedModel, clip: _ValidationClip, text: str) -> ValidationLoss:
-        """Return the losses of a clip, over σ at the quantiles of the training density."""
+    def _quantiles(self, clip: _ValidationClip) -> Tensor:
+        """Return σ at the quantiles of the training density, which depends on the length of the sequence."""
+        grid = Grid(*clip.latents.mean.shape[2:])
+        normal = [NormalDist().inv_cdf((level + 0.5) / _LEVELS) for level in range(_LEVELS)]
+        return torch.sigmoid(torch.tensor(normal) + mu(self._scheduler, grid.tokens))
+
+    def _losses(
+        self, model: UnifiedModel, clip: _ValidationClip, text: str, sigma: Tensor, first_noise: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the losses of a clip at each σ, of the model and of predicting zero, on the CPU.
+
+        The noise is numbered from `first_noise`: each number is another noise.
+        """
         encoder = self._encoder
         grid = Grid(*clip.latents.mean.shape[2:])
-        refs = [SampleRef(clip.number, level) for level in range(_LEVELS + 1)]
+        refs = [SampleRef(clip.number, first_noise + level) for level in range(len(sigma))]
         random = sample_noise(_SEED, refs, clip.latents.mean.shape[1:])
         clean = encoder.normalized_tokens(clip.latents.sample(random.posterior.to(encoder.device)))
-        noise = pack(random.noise.to(encoder.device))
-        normal = [NormalDist().inv_cdf((level + 0.5) / _LEVELS) for level in range(_LEVELS)]
-        sigma = torch.sigmoid(torch.tensor(normal) + mu(self._scheduler, grid.tokens))
-        sigma = torch.cat([sigma, torch.tensor([_LOW_SIGMA])]).to(encoder.device)
+        noise, sigma = pack(random.noise.to(encoder.device)), sigma.to(encoder.device)
         condition = model.condition(encoder.tokenize([text], [clip.sample.source])).expand(len(refs), -1, -1)
         coords = coordinates(grid, model.ratios, torch.full((len(refs),), clip.sample.fps, device=encoder.device))
         predicted = model.velocity(noised(clean, noise, sigma), sigma, condition, coords)
-        losses = loss_per_sample(predicted, clean, noise)
         zero = loss_per_sample(torch.zeros_like(predicted), clean, noise)
-        return ValidationLoss(*(part.mean().item() for part in (losses[:_LEVELS], zero[:_LEVELS], losses[_LEVELS:])))
+        return loss_per_sample(predicted, clean, noise).cpu(), zero.cpu()
 
-    @torch.no_grad()
-    def save_samples(self, model: UnifiedModel, folder: Path, max_clips: int, steps: int, guidance: float) -> None:
-        """Write a picture for each of up to `max_clips` clips: its frames, with those of a sample video below.
-
-        Write the clip's text next to it.
-        """
+    def save_samples(self, model: UnifiedModel, folder: Path, max_clips: int, sampler: VideoSampler) -> None:
+        """Write a sample video for each of up to `max_clips` clips, beside the clip. All ranks call this alike."""
         for clip in self._clips[: -(-min(max_clips, self.count) // self._world.size)]:
-            sampled = self._sample_video(model, clip, steps, guidance)
+            shape, ref = clip.latents.mean.shape[1:], SampleRef(clip.number, 0)
+            video = sampler.video(model, clip.text, clip.sample.source, shape, clip.sample.fps, ref)
             if clip.weight:
-                folder.mkdir(parents=True, exist_ok=True)
-                key = clip.sample.key
-                _filmstrip(self._pixels(clip.latents.mean), sampled).save(folder / f"{key}.png")
-                (folder / f"{key}.txt").write_text(f"{clip.text}\n", encoding="utf-8")
-
-    def _sample_video(self, model: UnifiedModel, clip: _ValidationClip, steps: int, guidance: float) -> Tensor:
-        encoder = self._encoder
-        shape = clip.latents.mean.shape[1:]
-        grid = Grid(*shape[1:])
-        condition = model.condition(encoder.tokenize(["", clip.text], [clip.sample.source] * 2))
-        coords = coordinates(grid, model.ratios, torch.full((2,), clip.sample.fps, device=encoder.device))
-        noise = pack(sample_noise(_SEED, [SampleRef(clip.number, 0)], shape).noise.to(encoder.device))
-        tokens = integrate(
-            guided(lambda tokens, sigma: model.velocity(tokens, sigma, condition, coords), guidance),
-            noise,
-            sampling_sigmas(self._scheduler, steps, grid.tokens),
-        )
-        return self._pixels(LatentScale.of(encoder.vae).denormalize(unpack(tokens, grid)))
-
-    def _pixels(self, latents: Tensor) -> Tensor:
-        return decode(self._encoder.vae, latents)[0].cpu()
+                truth = sampler.pixels(clip.latents.mean)
+                write_sample(folder, clip.sample.key, clip.text, video, clip.sample.fps, truth)
 
 
 def _all_gather(mine: dict[int, str], world: World) -> dict[int, str]:
@@ -168,13 +168,3 @@ def _all_gather(mine: dict[int, str], world: World) -> dict[int, str]:
     parts: list[dict[int, str]] = [{} for _ in range(world.size)]
     dist.all_gather_object(parts, mine)
     return {place: text for part in parts for place, text in part.items()}
-
-
-def _filmstrip(*videos: Tensor) -> Image.Image:
-    """Return a picture with a row of evenly spaced frames for each video, uint8 [F, H, W, RGB]."""
-    return Image.fromarray(np.concatenate([np.concatenate(list(_spread_frames(one)), axis=1) for one in videos]))
-
-
-def _spread_frames(video: Tensor) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
-    for place in np.linspace(0, len(video) - 1, min(_FRAMES_SHOWN, len(video))).round():
-        yield video[int(place)].numpy()

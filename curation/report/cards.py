@@ -7,29 +7,15 @@ import json
 from dataclasses import dataclass
 
 from nextscene.common.errors import DamagedRecord
+from nextscene.common.page.excerpt import Excerpt
 from nextscene.common.text import readable_text
 from nextscene.curation.ledger import Row
 from nextscene.curation.report.filmstrips import Filmstrip
 from nextscene.curation.sources import OPEN_END
 
-_MAX_TEXT = 1500
 _MAX_REMARK = 400
 _MAX_SOURCE = 200
 _MAX_ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """The beginning of a text, and the number of its characters that the page leaves out."""
-
-    text: str
-    left_out: int = 0
-
-    @staticmethod
-    def of(text: str, most: int = _MAX_TEXT) -> Excerpt:
-        if len(text) <= most:
-            return Excerpt(text)
-        return Excerpt(text[:most].rstrip(), len(text) - most)
 
 
 @dataclass(frozen=True)

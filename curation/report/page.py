@@ -1,16 +1,12 @@
-"""The page: one HTML file that loads nothing from outside; its content security policy forbids that."""
+"""The page about a dataset, from counts and cards."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
+from nextscene.common.page.render import render_page
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.report.cards import Card
@@ -21,7 +17,6 @@ from nextscene.curation.summary import BuildSummary
 _HERE = Path(__file__).parent
 _MAX_REASONS = 100
 _MAX_NOT_KEPT = 100
-_UNITS = ("kB", "MB", "GB", "TB")
 _MEANINGS = {
     "kept": "in the shards",
     "rejected": "rejected by a rule",
@@ -70,13 +65,11 @@ class OutcomeRow:
 
 def render(facts: PageFacts, cards: Sequence[Card]) -> str:
     """Return the page as text. The same facts and cards give the same page."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": _percent, "clock": _clock, "size": _size}
-    style, script = _asset("page.css"), _asset("page.js")
     counts = facts.counts
-    return environment.get_template("page.html.jinja").render(
+    return render_page(
+        _HERE,
+        ("page.css", "outcomes.css"),
+        ("page.js",),
         facts=facts,
         counts=counts,
         last_run=facts.last_run,
@@ -90,31 +83,7 @@ def render(facts: PageFacts, cards: Sequence[Card]) -> str:
         cards=cards,
         not_kept=[card for card in cards if card.outcome != "kept"][:_MAX_NOT_KEPT],
         choices=_filter_values(cards),
-        style=style,
-        script=script,
-        policy=_policy(style, script),
     )
-
-
-def _asset(name: str) -> Markup:
-    return Markup((_HERE / name).read_text("utf-8"))  # noqa: S704 our own file, whose hash is in the policy
-
-
-def _policy(style: str, script: str) -> str:
-    """Return the content security policy: only our own style and script, and pictures only from the page itself."""
-    allowed = {
-        "default-src": "'none'",
-        "img-src": "data:",
-        "style-src": _hash(style),
-        "script-src": _hash(script),
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    return "; ".join(f"{directive} {source}" for directive, source in allowed.items())
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _outcome_bars(facts: PageFacts) -> list[Bar]:
@@ -157,29 +126,3 @@ def _filter_values(cards: Sequence[Card]) -> dict[str, list[str]]:
         "source": sorted({card.source.text for card in cards}),
     }
     return {name: values for name, values in found.items() if len(values) > 1}
-
-
-def _percent(share: float) -> str:
-    """Return a percentage as text. A share that is only nearly 0 % or 100 % is not rounded to that."""
-    if 0 < share < 0.1:
-        return "< 0.1%"
-    if 99.9 < share < 100:
-        return "> 99.9%"
-    return f"{share:.1f}%".replace(".0%", "%")
-
-
-def _clock(seconds: float) -> str:
-    """Return a duration in seconds as readable text."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
-
-
-def _size(count: int) -> str:
-    """Return a number of bytes as readable text."""
-    if count < 1000:
-        return f"{count:,} bytes"
-    power = min((len(str(count)) - 1) // 3, len(_UNITS))
-    return f"{count / 1000**power:,.1f} {_UNITS[power - 1]}"

@@ -43,7 +43,9 @@ SUBCOMMANDS = {
     "retry": Subcommand(_MODES, "Process the clips of the dataset in OUT that ended as OUTCOMES again.", "retry"),
     "estimate": Subcommand(_MODES, "Estimate what the judge claude would cost; nothing is sent.", "estimate"),
     "show": Subcommand(f"{_PIPELINES}.show", "Show the dataset in OUT, or one clip or shard of it."),
-    "report": Subcommand(f"{_PIPELINES}.report", "Write OUT/report.html, the page about the dataset in OUT."),
+    "report": Subcommand(
+        f"{_PIPELINES}.report", "Write OUT/report.html, the page about the dataset, training run or evaluation in OUT."
+    ),
     "encode": Subcommand(f"{_PIPELINES}.encode_latents", "Compute the latents of a dataset, for faster training."),
     "train": Subcommand(f"{_PIPELINES}.train", "Train one stage of the next-scene model."),
     "generate": Subcommand(f"{_PIPELINES}.generate", "Generate videos of what happens after scenes."),

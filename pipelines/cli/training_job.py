@@ -16,6 +16,7 @@ from nextscene.pipelines.cli.paths import check_dataset
 from nextscene.training.checkpoint_info import CheckpointInfo, checkpoints, latest, read_beginning
 from nextscene.training.data.mix_names import check_names
 from nextscene.training.job import TrainingJob
+from nextscene.training.metrics.wandb_log import check_wandb
 from nextscene.training.model.hub import LTX, QWEN, model_folder
 from nextscene.training.model.model_folders import check_openable, check_originals
 from nextscene.training.model.pretrained import PretrainedModels
@@ -56,6 +57,8 @@ def make_job(
     for name in _NEEDED:
         if find_spec(name) is None:
             raise ModuleNotFoundError(name=name)
+    if recipe.logging.wandb:
+        check_wandb(recipe.logging.wandb)
     return TrainingJob(recipe, data, run, PretrainedModels(qwen.absolute(), ltx.absolute()), begin, resume)
 
 

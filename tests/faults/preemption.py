@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from nextscene.training.checkpoint_info import latest
-from nextscene.training.metrics.logger import read_metrics
+from nextscene.training.metrics.log_file import read_metrics
 from tests.command import Command, Place, place
 from tests.training.stages import make_data, make_originals
 

@@ -1,4 +1,4 @@
-"""`python pipelines/report.py OUT`, as a user runs it."""
+"""`python pipelines/report.py OUT`, as a user runs it: on a dataset, a run and an evaluation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from nextscene.common.run_lock import hold_lock
+from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import REPORT
 from tests.command import Ended, Place
+from tests.evaluation.report.made import write_evaluation
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans
+from tests.training.report.made import write_run
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +50,28 @@ def test_what_is_no_dataset_or_a_damaged_one_is_named(here: Place, tmp_path: Pat
     assert ended.code == 1
     assert "nsp-000000.parquet cannot be read" in ended.error
     assert not (tmp_path / "out" / REPORT).exists()
+
+
+def test_the_page_of_a_run_and_of_an_evaluation_are_written_too(here: Place, tmp_path: Path) -> None:
+    for folder, sign in (
+        (write_run(tmp_path / "run"), "A training run"),
+        (write_evaluation(tmp_path / "eval"), "eval"),
+    ):
+        ended = run(here, folder)
+        assert (ended.code, ended.stderr) == (0, "")
+        assert ended.stdout.strip() == f"report    {folder / REPORT}"
+        assert sign in (folder / REPORT).read_text("utf-8")
+
+
+def test_while_a_run_holds_its_lock_its_page_is_written_all_the_same(here: Place, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    with hold_lock(Storage.at(folder), "another"):
+        assert run(here, folder).code == 0
+
+
+def test_the_folder_of_a_stage_is_told_from_that_of_a_run(here: Place, tmp_path: Path) -> None:
+    ended = run(here, write_run(tmp_path / "run") / "sft")
+    assert ended.code == 2 and "is a stage of a training run; name the folder above it" in ended.error
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 3)])

@@ -25,7 +25,7 @@ from nextscene.pipelines.train import main
 from nextscene.shards.format.folder_mark import RUN, claim
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
-from nextscene.training.metrics.logger import read_metrics
+from nextscene.training.metrics.log_file import read_metrics
 from nextscene.training.model.pretrained import PretrainedModels
 from tests.command import Place
 from tests.shards.clips import clip

@@ -15,7 +15,7 @@ from nextscene.common.storage import Storage
 from nextscene.pipelines.train import main
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
-from nextscene.training.metrics.logger import read_metrics
+from nextscene.training.metrics.log_file import read_metrics
 from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.rewards.base import Candidate
 from nextscene.training.rewards.consistency import CausalConsistency

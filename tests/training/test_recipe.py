@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from nextscene.common.config_loader import SettingsError
 from nextscene.pipelines.cli.options import chosen
 from nextscene.pipelines.cli.training_job import RECIPES
 from nextscene.training.config import DataConfig, MixConfig, ModelConfig, ObjectiveConfig
-from nextscene.training.model.trainable import describe_parameters
 from nextscene.training.objectives import OBJECTIVES
 from nextscene.training.recipe import STAGES, Recipe
 from nextscene.training.rewards import REWARDS
@@ -226,16 +224,3 @@ def test_a_stage_that_is_registered_can_be_named_in_a_recipe(tmp_path: Path, mon
     assert "sft-2" in mistake(tmp_path, "stage = 'sft-2'")
     monkeypatch.setitem(STAGES, "sft-2", "flow_matching")
     assert written(tmp_path, "stage = 'sft-2'").stage == "sft-2"
-
-
-# ---- how what is trained is told --------------------------------------------------------------------------------
-
-
-def test_the_layers_of_a_stack_are_listed_on_one_line() -> None:
-    stack = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(3, 2) for _ in range(12)]), "out": nn.Linear(2, 5)})
-    assert describe_parameters(dict(stack.named_parameters())) == [
-        "blocks.*.weight  12 × [2×3]",
-        "blocks.*.bias  12 × [2]",
-        "out.weight  [5×2]",
-        "out.bias  [5]",
-    ]

@@ -27,7 +27,7 @@ from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.job import TrainingJob
-from nextscene.training.metrics.logger import read_metrics
+from nextscene.training.metrics.log_file import read_metrics
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.pretrained import new_bridge
 from nextscene.training.model.prompter import Prompter

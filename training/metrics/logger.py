@@ -15,23 +15,26 @@ from torch.utils.tensorboard import SummaryWriter
 
 from nextscene.common import atomic
 from nextscene.training.checkpoint_info import METRICS
+from nextscene.training.metrics.log_file import SIGMA_BUCKETS, read_metrics, sigma_bucket_name
+from nextscene.training.metrics.wandb_log import WandbLog
 
 Event = Literal["step", "evaluation"]
 _CURVES = "curves.png"
 
 
 class MetricsLogger:
-    """`metrics.jsonl`, `tensorboard/` and `curves.png` in a run's folder.
+    """`metrics.jsonl`, `tensorboard/` and `curves.png` in a run's folder, and a further log, if there is one.
 
     A run that resumes after a step deletes the log of later steps by an earlier run, because it repeats those steps.
     """
 
-    def __init__(self, folder: Path, after_step: int) -> None:
+    def __init__(self, folder: Path, after_step: int, wandb: WandbLog | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         kept = [line for line in read_metrics(folder) if line["step"] <= after_step]
         atomic.write_file(folder / METRICS, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
         self._file = (folder / METRICS).open("a", encoding="utf-8")
+        self._wandb = wandb
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after_step + 1)
 
     def log(self, event: Event, step: int, numbers: Mapping[str, float]) -> None:
@@ -41,6 +44,8 @@ class MetricsLogger:
         self._file.flush()
         for name, value in finite.items():
             self._board.add_scalar(f"{event}/{name}", value, step)
+        if self._wandb:
+            self._wandb.log(event, step, finite)
 
     def save_curves(self) -> None:
         """Draw everything logged so far, and write the picture."""
@@ -60,14 +65,8 @@ class MetricsLogger:
     def close(self) -> None:
         self._file.close()
         self._board.close()
-
-
-SIGMA_BUCKETS = 4
-
-
-def sigma_bucket_name(bucket: int) -> str:
-    """Return the name of the mean loss in one of SIGMA_BUCKETS equal ranges of σ."""
-    return f"loss_sigma_{bucket / SIGMA_BUCKETS:.2f}_{(bucket + 1) / SIGMA_BUCKETS:.2f}"
+        if self._wandb:
+            self._wandb.close()
 
 
 @dataclass(frozen=True)
@@ -111,12 +110,3 @@ _OF_REWARDS = {
     ],
     "US dollars a step": [_Curve("step", "usd", {"color": "C6", "linewidth": 1})],
 }
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of `metrics.jsonl`, without an incomplete last line that a killed run left."""
-    path = folder / METRICS
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # the text after the last newline is incomplete

@@ -1,13 +1,11 @@
-"""The parameters that a stage trains: selection by patterns of their names, and a list for the log.
+"""The parameters that a stage trains: selection by patterns of their names.
 
 Tested in tests/training/test_recipe.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -36,15 +34,3 @@ def set_trainable(model: UnifiedModel, patterns: Sequence[str]) -> None:
 def trained_parameters(model: UnifiedModel) -> dict[str, nn.Parameter]:
     """Return the parameters that require a gradient, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def describe_parameters(parameters: Mapping[str, nn.Parameter]) -> list[str]:
-    """Return a line for each parameter, and one line for the same parameter of all layers of a stack.
-
-    For example `transformer.transformer_blocks.*.attn1…  28 × […]`.
-    """
-    kinds = Counter(
-        (re.sub(r"\.\d+\.", ".*.", name, count=1), "×".join(map(str, parameter.shape)))
-        for name, parameter in parameters.items()
-    )
-    return [f"{name}  {f'{count} × ' if count > 1 else ''}[{shape}]" for (name, shape), count in kinds.items()]

@@ -13,7 +13,7 @@ from nextscene.training.data.batches import TrainingBatch, one_step
 from nextscene.training.distributed.parallelize import sharded_modules
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.machine_faults import memory_for
-from nextscene.training.metrics.logger import SIGMA_BUCKETS, sigma_bucket_name
+from nextscene.training.metrics.log_file import SIGMA_BUCKETS, sigma_bucket_name
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.objectives.base import StepOutput

@@ -2,67 +2,37 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser
 
 from nextscene.shards.format.layout import REPORT
+from tests.browser import Shown, chromium, contrast, luminance, show
 from tests.curation.report.made import Made
 
 pytestmark = pytest.mark.slow
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 WIDTHS = (1280, 390)
 RIGHTMOST = "(card) => Math.max(...[...card.querySelectorAll('*')].map((part) => part.getBoundingClientRect().right))"
 
 
-def executable(playwright: Playwright) -> str:
-    """Playwright's own Chromium, or one of the system."""
-    own = playwright.chromium.executable_path
-    found = own if Path(own).exists() else next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip(f"no browser: neither Playwright's own nor any of {', '.join(NAMES)}")
-    return found
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable(playwright))
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
-@dataclass
-class Shown:
-    """A page in a window, and all that went wrong or over the network since it was opened."""
-
-    page: Page
-    complaints: list[str] = field(default_factory=list)
-    fetched: list[str] = field(default_factory=list)
-
-    def visible(self) -> list[str]:
-        """The ids of the clips that are shown."""
-        cards = self.page.locator(".card:not([hidden])")
-        return [card.get_attribute("data-clip") or "" for card in cards.all()]
+def visible(shown: Shown) -> list[str]:
+    """The ids of the clips that are shown."""
+    cards = shown.page.locator(".card:not([hidden])")
+    return [card.get_attribute("data-clip") or "" for card in cards.all()]
 
 
 @pytest.fixture(params=WIDTHS)
 def shown(browser: Browser, made: Made, request: pytest.FixtureRequest) -> Iterator[Shown]:
-    page = browser.new_page(viewport={"width": request.param, "height": 800})
-    shown = Shown(page)
-    page.on("console", lambda message: shown.complaints.append(message.text))
-    page.on("pageerror", lambda error: shown.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: shown.complaints.append(dialog.message))
-    page.on("requestfailed", lambda asked: shown.complaints.append(asked.url[:80]))
-    page.on("request", lambda asked: shown.fetched.append(asked.url[:80]))
-    page.goto((made.out / REPORT).as_uri())
-    yield shown
-    page.close()
+    with show(browser, made.out / REPORT, request.param) as shown:
+        yield shown
 
 
 def test_nothing_complains_and_nothing_is_fetched_but_the_page(shown: Shown, made: Made) -> None:
@@ -94,13 +64,13 @@ def test_nothing_is_wider_than_the_window(shown: Shown) -> None:
 def test_a_search_shows_the_clips_that_hold_every_word_of_it(shown: Shown, made: Made) -> None:
     shown.page.get_by_role("searchbox").fill("CLIP  fail1")
     expected = {row.clip_id for row in made.rows if "FAIL1" in row.caption}
-    assert set(shown.visible()) == expected
+    assert set(visible(shown)) == expected
     assert shown.page.locator("#matches").inner_text() == f"{len(expected)} of {len(made.rows)}"
     shown.page.get_by_role("searchbox").fill("no clip says this")
-    assert shown.visible() == []
+    assert visible(shown) == []
     assert shown.page.locator("#nothing").is_visible()
     shown.page.get_by_role("button", name="Show all").click()
-    assert len(shown.visible()) == len(made.rows)
+    assert len(visible(shown)) == len(made.rows)
 
 
 @pytest.mark.parametrize("column", ["outcome", "reason", "split", "source"])
@@ -108,18 +78,18 @@ def test_a_filter_shows_the_clips_of_that_kind(shown: Shown, made: Made, column:
     choice = shown.page.locator(f"select[name={column}]")
     for value in {getattr(row, column) for row in made.rows} - {""}:
         choice.select_option(value)
-        assert set(shown.visible()) == {row.clip_id for row in made.rows if getattr(row, column) == value}
+        assert set(visible(shown)) == {row.clip_id for row in made.rows if getattr(row, column) == value}
 
 
 def test_the_filters_can_be_reached_and_used_by_keyboard(shown: Shown, made: Made) -> None:
     shown.page.get_by_role("searchbox").focus()
     shown.page.keyboard.press("Tab")
     shown.page.keyboard.type("drop")
-    assert set(shown.visible()) == {row.clip_id for row in made.rows if row.outcome == "dropped"}
+    assert set(visible(shown)) == {row.clip_id for row in made.rows if row.outcome == "dropped"}
     for _ in range(4):
         shown.page.keyboard.press("Tab")
     shown.page.keyboard.press("Enter")
-    assert len(shown.visible()) == len(made.rows)
+    assert len(visible(shown)) == len(made.rows)
 
 
 def test_a_caption_that_is_script_is_read_and_not_run(shown: Shown, made: Made) -> None:
@@ -144,17 +114,9 @@ def test_without_javascript_counts_and_clips_are_there(browser: Browser, made: M
 def test_texts_and_plots_stand_out_from_the_paper(browser: Browser, made: Made, scheme: str) -> None:
     page = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
     page.goto((made.out / REPORT).as_uri())
-    paper = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-    assert (paper > 0.5) == (scheme == "light")
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (luminance(paper) > 0.5) == (scheme == "light")
     for selector in ("body", ".note", ".plot text", ".plot .bar", ".card .caption", ".card .place", ".card .ended"):
         color = page.locator(selector).first.evaluate("(element) => getComputedStyle(element).color")
-        bright, dark = sorted((paper, luminance(color)), reverse=True)
-        assert (bright + 0.05) / (dark + 0.05) >= 4.5, selector
+        assert contrast(paper, color) >= 4.5, selector
     page.close()
-
-
-def luminance(color: str) -> float:
-    """Relative luminance of `rgb(r, g, b)`, as WCAG 2 defines it."""
-    channels = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from nextscene.training.checkpoint_info import latest
-from nextscene.training.metrics.logger import read_metrics
+from nextscene.training.metrics.log_file import read_metrics
 from nextscene.training.recipe import Recipe
 from nextscene.training.summary import StageSummary
 from tests.command import Command, Place, place

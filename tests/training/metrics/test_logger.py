@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nextscene.training.metrics.logger import SIGMA_BUCKETS, MetricsLogger, read_metrics, sigma_bucket_name
+from nextscene.training.metrics.log_file import SIGMA_BUCKETS, read_metrics, sigma_bucket_name
+from nextscene.training.metrics.logger import MetricsLogger
 
 
 def write(folder: Path, after: int, steps: range, scale: float = 1.0) -> None:

@@ -151,6 +151,7 @@ class Grpo:
         for first, some in generate_candidates(state.model, policy, scene, condition, sigmas, self._recipe.seed):
             videos = to_candidates(scene, some, first, step + 1, encoder)
             self._reward.ask(videos)
+            self._pages.submit_videos(videos)
             state.check_stop()
             rollouts.append(some)
             pictures += [

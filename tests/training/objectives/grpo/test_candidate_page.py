@@ -7,12 +7,13 @@ import threading
 from pathlib import Path
 from unittest.mock import patch
 
+import av
 import torch
 from PIL import Image
 
 from nextscene.training.objectives.grpo.advantage import Selected
 from nextscene.training.objectives.grpo.candidate_page import CandidatePage, PageWriter
-from nextscene.training.rewards.base import RewardVerdict
+from nextscene.training.rewards.base import Candidate, RewardVerdict
 
 
 def page(step: int, clip_id: str = "clip") -> CandidatePage:
@@ -64,4 +65,36 @@ def test_what_went_wrong_is_told_at_the_end_once_for_all(tmp_path: Path) -> None
     writer.submit([page(2)])
     assert "File exists" in writer.finish()
     assert (tmp_path / "candidates/step-2/clip.png").is_file()
+    writer.close()
+
+
+def test_each_candidate_is_a_small_video_too_and_its_place_in_the_picture_is_recorded(tmp_path: Path) -> None:
+    writer, empty = PageWriter(tmp_path), torch.zeros(1, 1)
+    shades = (0, 120, 250)
+    videos = [torch.full((5, 480, 832, 3), shade, dtype=torch.uint8) for shade in shades]
+    writer.submit_videos(
+        Candidate("clip", "A dog barks.", 3, number, empty, empty, video, 16.0) for number, video in enumerate(videos)
+    )
+    writer.submit([page(3)])
+    assert writer.finish() == ""
+    writer.close()
+    for number, shade in enumerate(shades):
+        with av.open(str(tmp_path / f"candidates/step-3/clip-{number:02}.mp4")) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert len(frames) == 5 and frames[0].shape == (148, 256, 3)
+        assert abs(float(frames[0].mean()) - shade) < 4
+    told = json.loads((tmp_path / "candidates/step-3/clip.json").read_text())
+    picture = Image.open(tmp_path / "candidates/step-3/clip.png").convert("RGB")
+    for one, color in zip(told["candidates"], ((255, 0, 0), (0, 255, 0), (0, 0, 255)), strict=True):
+        part = picture.crop(tuple(one["box"]))
+        assert part.getcolors() == [(part.width * part.height, color)]
+
+
+def test_few_videos_are_held_at_once_and_a_failure_is_told(tmp_path: Path) -> None:
+    (tmp_path / "candidates").touch()
+    writer, empty = PageWriter(tmp_path), torch.zeros(1, 1)
+    video = torch.zeros(1, 24, 32, 3, dtype=torch.uint8)
+    writer.submit_videos(Candidate("clip", "", 1, number, empty, empty, video, 16.0) for number in range(40))
+    assert len(writer._videos) == 16
+    assert "candidates" in writer.finish()
     writer.close()

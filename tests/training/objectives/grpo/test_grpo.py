@@ -23,7 +23,7 @@ from nextscene.training.config import PolicyConfig
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingPaused, TrainingStopped
 from nextscene.training.job import TrainingJob
-from nextscene.training.metrics.logger import read_metrics
+from nextscene.training.metrics.log_file import read_metrics
 from nextscene.training.objectives.grpo.group import generate_candidates
 from nextscene.training.objectives.grpo.grpo import Grpo
 from nextscene.training.objectives.grpo.rollout import Rollout
@@ -363,7 +363,7 @@ def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: TrainingJob
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"extra_scenes": 3}, "no multiple of data.global_batch 2"),
+        ({"extra_scenes": 3}, "not a multiple of data.global_batch 2"),
         ({"sample_batch": 4}, "policy.sample_batch 4 must divide"),
         ({"group_size": 1}, "must be at least 2"),
         ({"best_of": 3}, "even"),

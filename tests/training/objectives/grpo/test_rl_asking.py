@@ -17,7 +17,7 @@ from nextscene.training.config import RewardConfig
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingPaused
 from nextscene.training.job import TrainingJob
-from nextscene.training.metrics.logger import read_metrics
+from nextscene.training.metrics.log_file import read_metrics
 from nextscene.training.rewards.consistency import CausalConsistency
 from nextscene.training.trainer import train
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule
