@@ -28,8 +28,8 @@ class TrainingJob:
     their latents, if these are not below the dataset. `init` is the checkpoint whose weights training
     starts from, or None. With `resume`, training continues from the newest checkpoint of this same stage, if there is
     one. `budget` limits the cost of the judge in the stage `rl`, in US dollars by `prices`, over all attempts together;
-    None means no limit. `owner` is the owner that the lock of `run` must name whenever something is written there; "" if
-    there is no lock. `prompts` are texts of the user's own, for which each evaluation makes a video.
+    None means no limit. `owner` is the owner that the lock of `run` must name whenever something is written there; ""
+    if there is no lock. `prompts` are texts of the user's own, for which each evaluation makes a video.
     """
 
     recipe: Recipe
