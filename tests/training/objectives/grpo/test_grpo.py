@@ -363,7 +363,7 @@ def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: TrainingJob
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"extra_scenes": 3}, "no multiple of data.global_batch 2"),
+        ({"extra_scenes": 3}, "not a multiple of data.global_batch 2"),
         ({"sample_batch": 4}, "policy.sample_batch 4 must divide"),
         ({"group_size": 1}, "must be at least 2"),
         ({"best_of": 3}, "even"),
