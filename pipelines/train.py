@@ -162,8 +162,8 @@ def main(
     --launcher ray, Ray's workers do. Ctrl-C, or another signal that asks the command to end, leaves a checkpoint.
 
     The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples;
-    OUT/report.html shows them, and OUT/export gets the model for from_pretrained. The stage rl asks Claude, which costs money and is limited by
-    --budget-usd, unless --reward.kind is retrieval; everything it made is in candidates.
+    OUT/report.html shows them, and OUT/export gets the model for from_pretrained. The stage rl asks Claude, which costs
+    money and is limited by --budget-usd, unless --reward.kind is retrieval; everything it made is in candidates.
 
     The flags from --seed on are lines of the recipe. A recipe default is the value of a recipe that does not have the
     line.
