@@ -1,4 +1,4 @@
-"""What the page shows of an evaluation, read from its folder; also while the evaluation goes on."""
+"""The data of an evaluation on the page, read from its folder; also while the evaluation goes on."""
 
 from __future__ import annotations
 

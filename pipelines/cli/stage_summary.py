@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nextscene.pipelines.cli import console
+from nextscene.shards.format.layout import REPORT
 from nextscene.training.summary import StageSummary
 
 
@@ -33,6 +34,7 @@ def print_summary(summary: StageSummary, out: Path) -> None:
             )
     lines |= {
         "run": f"{folder}: checkpoints, metrics.jsonl, tensorboard, curves.png, samples",
+        "report": f"{out / REPORT}",
         "model": f"{out / 'export'}",
     }
     for name, line in lines.items():

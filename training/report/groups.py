@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -94,19 +94,21 @@ def read_groups(run: Path, stage: str) -> list[GroupCard]:
     return [_card(run, one, why) for one, why in sorted(chosen, key=lambda pair: (-pair[0].step, pair[0].file.name))]
 
 
-def _choose(found: Sequence[_Found]) -> Iterator[tuple[_Found, str]]:
-    """Yield groups, and why each of them is chosen."""
+def _choose(found: Sequence[_Found]) -> list[tuple[_Found, str]]:
+    """Return groups, and why each of them is chosen: for what it is, or to fill the page."""
     judged = [one for one in found if one.rewards]
-    kinds = chain(
-        ((one, "newest") for one in found[:_NEWEST]),
-        ((one, "most spread") for one in sorted(judged, key=lambda one: -one.spread)[:_OF_EACH_KIND]),
-        ((one, "highest rewards") for one in sorted(judged, key=lambda one: -one.mean)[:_OF_EACH_KIND]),
-        ((one, "lowest rewards") for one in sorted(judged, key=lambda one: one.mean)[:_OF_EACH_KIND]),
+    kinds: tuple[tuple[str, int, Sequence[_Found]], ...] = (
+        ("newest", _NEWEST, found),
+        ("most spread", _OF_EACH_KIND, sorted(judged, key=lambda one: -one.spread)),
+        ("highest rewards", _OF_EACH_KIND, sorted(judged, key=lambda one: -one.mean)),
+        ("lowest rewards", _OF_EACH_KIND, sorted(judged, key=lambda one: one.mean)),
+        ("one of the others", MAX_GROUPS, found),
     )
-    first: dict[Path, tuple[_Found, str]] = {}
-    for one, why in kinds:
-        first.setdefault(one.file, (one, why))
-    yield from islice(first.values(), MAX_GROUPS)
+    chosen: dict[Path, tuple[_Found, str]] = {}
+    for why, most, ordered in kinds:
+        for one in islice((one for one in ordered if one.file not in chosen), most):
+            chosen[one.file] = (one, why)
+    return list(chosen.values())[:MAX_GROUPS]
 
 
 def _read(step: int, file: Path) -> _Found | None:

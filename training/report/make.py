@@ -30,7 +30,7 @@ class StageSection:
 
     @property
     def state(self) -> str:
-        """How far the stage is, in words."""
+        """The progress of the stage, in words."""
         summary = self.data.summary
         if summary and summary.finished and summary.step >= self.data.step:
             return f"finished after {summary.step:,} steps"

@@ -1,4 +1,4 @@
-"""What the page shows of a stage, read from its folder in bounded memory; also while the stage is being trained."""
+"""The data of a stage on the page, read from its folder in bounded memory; also while the stage is being trained."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ def test_few_of_many_groups_are_shown_the_newest_and_the_extremes(tmp_path: Path
     chosen = {group.step: group.why for group in groups}
     assert [*chosen][:6] == [40, 39, 38, 37, 36, 35]
     assert (chosen[3], chosen[4], chosen[5]) == ("lowest rewards", "most spread", "highest rewards")
+    assert len(groups) == MAX_GROUPS and "one of the others" in chosen.values()
 
 
 @pytest.mark.parametrize(
