@@ -207,7 +207,9 @@ def test_a_run_tells_what_it_trains_and_what_it_came_to_and_is_not_written_over(
     code, stdout, stderr = given.run()
     assert code == 0, stderr
     assert "connector, 2 steps" in stdout and str(given.out / "export") in stdout
-    assert "bridge.connector.into.weight  [32×32]" in stderr and "encoded as they are read" in stderr
+    assert "2,273 parameters are trained" in stderr and "encoded as they are read" in stderr
+    assert "bridge.connector.into.weight 32×32" in (given.out / "connector/trained_parameters.txt").read_text()
+    assert (given.out / "report.html").is_file() and f"report    {given.out / 'report.html'}" in stdout
     assert given.steps == [1, 2]
     assert "holds a run at step-2; continue with --resume" in given.error(2)
     assert given.run("--resume")[:2] == (0, stdout)
@@ -367,3 +369,29 @@ def test_torchrun_stopped_by_a_signal_has_learned_what_one_process_learns(given:
     shutil.rmtree(given.out)
     assert given.run("--steps", str(done + 1))[0] == 0
     assert dict(together) == pytest.approx(dict(given.losses), abs=1e-5)
+
+
+def test_prompts_of_ones_own_are_read_before_a_model_is_and_drawn(given: Given, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n")
+    assert "--sample-prompts" in given.error(2, "--sample-prompts", str(prompts))
+    prompts.write_text("A glass wobbles.\nA dog barks.\n")
+    code, _, stderr = given.run("--sample-prompts", str(prompts))
+    assert code == 0, stderr
+    assert len([*(given.out / "connector/samples/step-2").glob("prompt-*.mp4")]) == 2
+
+
+def test_without_the_package_of_wandb_a_run_is_refused_before_a_model_is_loaded(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nextscene.training.metrics.wandb_log.find_spec", lambda _: None)
+    line = given.error(2, "--logging.wandb", "a-project")
+    assert "--logging.wandb a-project: the package wandb is not installed" in line
+    assert not given.out.exists()
+
+
+def test_a_run_is_logged_to_wandb_offline(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    code, _, stderr = given.run("--logging.wandb", "a-project")
+    assert code == 0 and "wandb:" not in stderr, stderr
+    assert len([*(given.out / "connector/wandb").glob("offline-run-*/*.wandb")]) == 1

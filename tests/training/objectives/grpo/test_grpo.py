@@ -203,7 +203,7 @@ def paused(_rank: int, _world: int, job: TrainingJob) -> tuple[str, str]:
 
 def scenes(job: TrainingJob) -> dict[str, set[str]]:
     """Of each step that has pages."""
-    return {place.name: {page.stem for page in place.iterdir()} for place in (job.folder / "candidates").iterdir()}
+    return {place.name: {page.stem for page in place.glob("*.json")} for place in (job.folder / "candidates").iterdir()}
 
 
 def test_a_step_without_verdicts_pauses_the_run_which_then_resumes_exactly(stage: Stage) -> None:
