@@ -34,7 +34,7 @@ from nextscene.training.checkpoint_info import METRICS
 @click.argument("out")
 @handle_errors("nothing was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
 def main(out: str) -> None:
-    """Write OUT/report.html, the page about the dataset, training run or evaluation in OUT.
+    """Write OUT/report.html, the page of a dataset, training or evaluation.
 
     It needs no network. OUT is a path, or s3://… for a dataset. Every build, training and evaluation ends with this; it
     may also be called while one goes on. Clips of a dataset that are in no shard are shown from the source, if that is

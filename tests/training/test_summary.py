@@ -33,5 +33,5 @@ def test_a_summary_of_something_else_is_named(tmp_path: Path, seen: object) -> N
     SUMMARY.write(tmp_path)
     written = json.loads((tmp_path / "summary.json").read_text()) | {"seen": seen}
     (tmp_path / "summary.json").write_text(json.dumps(written))
-    with pytest.raises(UsageError, match="is no summary of a stage"):
+    with pytest.raises(UsageError, match="is not the summary of a stage"):
         StageSummary.read(tmp_path)
