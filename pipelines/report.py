@@ -37,7 +37,7 @@ def main(out: str) -> None:
     """Write OUT/report.html, the page of a dataset, training or evaluation.
 
     It needs no network. OUT is a path, or s3://… for a dataset. Every build, training and evaluation ends with this; it
-    may also be called while one goes on. Clips of a dataset that are in no shard are shown from the source, if that is
+    may also be called during one. Clips of a dataset that are in no shard are shown from the source, if that is
     still there. Videos of a run or an evaluation play as long as the page lies in its folder.
 
     Exit codes: 0 done, 1 the dataset is damaged, 2 wrong usage, 3 stopped by storage or machine, or by SIGTERM,

@@ -1,4 +1,4 @@
-"""The data of an evaluation on the page, read from its folder; also while the evaluation goes on."""
+"""The data of an evaluation on the page, read from its folder; also during the evaluation."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ SUBCOMMANDS = {
     "estimate": Subcommand(_MODES, "Estimate what the judge claude would cost; nothing is sent.", "estimate"),
     "show": Subcommand(f"{_PIPELINES}.show", "Show the dataset in OUT, or one clip or shard of it."),
     "report": Subcommand(
-        f"{_PIPELINES}.report", "Write OUT/report.html, the page about the dataset, training run or evaluation in OUT."
+        f"{_PIPELINES}.report", "Write OUT/report.html, the page of a dataset, training or evaluation."
     ),
     "encode": Subcommand(f"{_PIPELINES}.encode_latents", "Compute the latents of a dataset, for faster training."),
     "train": Subcommand(f"{_PIPELINES}.train", "Train one stage of the next-scene model."),

@@ -25,7 +25,7 @@ def video(shade: int) -> torch.Tensor:
     return torch.full((9, 24, 32, 3), shade, dtype=torch.uint8)
 
 
-def test_a_sample_is_a_video_its_frames_and_its_text_and_the_clip_is_written_once(tmp_path: Path) -> None:
+def test_a_sample_has_video_frames_and_text_and_its_clip_is_written_once(tmp_path: Path) -> None:
     write_sample(tmp_path / "step-1", "key", "A dog barks.", video(250), 16.0, video(10))
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
     assert names == {"step-1/key.mp4", "step-1/key.png", "step-1/key.txt", "truth/key.mp4"}

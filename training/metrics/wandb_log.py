@@ -39,7 +39,7 @@ def check_wandb(project: str) -> None:
 
 
 class WandbLog:
-    """The log of one stage. A run that resumes goes on in the same log: its id is in the stage's folder.
+    """The log of one stage. A run that resumes continues the same log, whose id is in the stage's folder.
 
     Its steps are numbers of their own, so that steps that are taken again after a resume are shown too.
     """

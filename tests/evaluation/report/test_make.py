@@ -52,7 +52,7 @@ def test_each_video_stands_beside_those_of_the_other_models_with_its_verdict(eva
             assert video == f"{name}/videos/{number:05}-0.mp4" and (evaluated / video).is_file()
 
 
-def test_scores_and_differences_are_sorted_and_a_difference_is_from_the_better_model(evaluated: Path) -> None:
+def test_scores_are_sorted_and_differences_taken_from_the_better_model(evaluated: Path) -> None:
     scores, differences = page_of(evaluated).css("table.scores")
     assert [row.attributes["data-name"] for row in scores.css("tr")] == ["rl", "sft"]
     (row,) = differences.css("tr")

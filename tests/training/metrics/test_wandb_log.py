@@ -72,9 +72,7 @@ def log(folder: Path, after: int, steps: range) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_logged_is_in_its_file_and_a_resumed_stage_goes_on_in_the_same_run(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_resumed_stage_logs_to_the_same_run_and_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     log(tmp_path, 0, range(1, 4))
     log(tmp_path, 2, range(3, 5))
     assert capfd.readouterr() == ("", "")

@@ -68,7 +68,7 @@ def test_what_went_wrong_is_told_at_the_end_once_for_all(tmp_path: Path) -> None
     writer.close()
 
 
-def test_each_candidate_is_a_small_video_too_and_its_place_in_the_picture_is_recorded(tmp_path: Path) -> None:
+def test_each_candidate_has_a_small_video_and_a_place_in_the_picture(tmp_path: Path) -> None:
     writer, empty = PageWriter(tmp_path), torch.zeros(1, 1)
     shades = (0, 120, 250)
     videos = [torch.full((5, 480, 832, 3), shade, dtype=torch.uint8) for shade in shades]
