@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,9 @@ def test_a_resumed_stage_logs_to_the_same_run_and_file(tmp_path: Path, capfd: py
     log(tmp_path, 0, range(1, 4))
     log(tmp_path, 2, range(3, 5))
     assert capfd.readouterr() == ("", "")
+    deadline = time.monotonic() + 60
+    while not all(name for name, _ in records(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.2)  # W&B writes in a process of its own, which may be late on a busy machine
     (first, before), (second, after) = records(tmp_path)
     assert first == second != ""
     logged = [(line["step"], line["step/loss"]) for line in before + after if "step/loss" in line]
