@@ -84,7 +84,7 @@ def test_a_filter_shows_the_clips_of_that_kind(shown: Shown, made: Made, column:
 def test_the_filters_can_be_reached_and_used_by_keyboard(shown: Shown, made: Made) -> None:
     shown.page.get_by_role("searchbox").focus()
     shown.page.keyboard.press("Tab")
-    shown.page.keyboard.type("drop")
+    shown.page.keyboard.type("d")  # more letters count as one word only if they come fast
     assert set(visible(shown)) == {row.clip_id for row in made.rows if row.outcome == "dropped"}
     for _ in range(4):
         shown.page.keyboard.press("Tab")
