@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 CHANNELS = 48
 LATENTS = 32
+LEVELS = 3
 _PATCH = 4
-_LEVELS = 3
 _ROWS = 20_000
 _LARGE = 60.0  # the large constant, as a multiple of the root mean square of the other channels
 _LOG_VARIANCE = -8.0
@@ -34,17 +34,26 @@ class _Basis(NamedTuple):
 
 
 @torch.no_grad()
-def fit(videos: Tensor) -> AutoencoderKLLTXVideo:
+def fit(videos: Tensor, levels: int = LEVELS) -> AutoencoderKLLTXVideo:
     """Return an autoencoder that is fitted to uint8 videos [N, F, H, W, RGB].
 
-    The mean and the deviation of its latents are measured on these videos.
+    It folds `levels` times, so a latent stands for 2^levels frames, and 4 × 2^levels pixels of a side. The mean and the
+    deviation of its latents are measured on these videos.
     """
+    blocks = levels + 1
     vae = AutoencoderKLLTXVideo(
         latent_channels=LATENTS,
-        block_out_channels=(CHANNELS,) * (_LEVELS + 1),
-        decoder_block_out_channels=(CHANNELS,) * (_LEVELS + 1),
-        layers_per_block=(0,) * (_LEVELS + 2),
-        decoder_layers_per_block=(0,) * (_LEVELS + 2),
+        block_out_channels=(CHANNELS,) * blocks,
+        down_block_types=("LTXVideoDownBlock3D",) * blocks,
+        decoder_block_out_channels=(CHANNELS,) * blocks,
+        layers_per_block=(0,) * (blocks + 1),
+        decoder_layers_per_block=(0,) * (blocks + 1),
+        spatio_temporal_scaling=(True,) * levels + (False,),
+        decoder_spatio_temporal_scaling=(True,) * levels + (False,),
+        decoder_inject_noise=(False,) * (blocks + 1),
+        downsample_type=("conv",) * blocks,
+        upsample_residual=(False,) * blocks,
+        upsample_factor=(1,) * blocks,
         patch_size=_PATCH,
     )
     for parameter in vae.parameters():

@@ -1,0 +1,148 @@
+"""A verifier that reads pixels: the color, shape, place and motion of what a clip shows.
+
+It knows nothing of how a clip was made. It finds the colored pixels of each frame, and reads their hue, their outline
+and their way. What is not one compact shape is not read at all.
+
+Tested in tests/samples/shapes/test_verifier.py.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nextscene.samples.shapes.world import ATTRIBUTES, COLORS, MOTIONS, PLACES, SHAPES, Combination
+
+UNSEEN = "none"
+"""The value of an attribute that could not be read."""
+
+_LEAST_COLORFUL = 45.0  # difference of the strongest and the weakest channel, of 255
+_AREA = (0.02, 0.14)  # of a shape, in squares of the picture's height
+_MOST_SPREAD = 0.26  # moment of inertia by squared area: 0.16 for a ball, 0.19 for a cone, far more for two shapes
+_LEAST_OVERLAP = 0.7
+_FARTHEST = 0.16  # from a place, in heights
+_LEAST_WAY = 0.08
+_TEMPLATE = 24
+
+_Floats = npt.NDArray[np.float64]
+
+
+class Observation(NamedTuple):
+    """What a clip shows: the value of each attribute, or UNSEEN."""
+
+    color: str
+    shape: str
+    place: str
+    motion: str
+
+    def matches(self, other: Combination) -> dict[str, bool]:
+        """Return for each attribute whether it is that of `other`."""
+        return {name: getattr(self, name) == getattr(other, name) for name in ATTRIBUTES}
+
+
+_NOTHING = Observation(*[UNSEEN] * len(ATTRIBUTES))
+
+
+class _Blob(NamedTuple):
+    center: _Floats  # from the middle of the picture, right and down, in heights
+    color: _Floats
+    outline: _Floats  # coverage of the cells of its bounding box, from 0 to 1
+
+
+def observe(clip: npt.NDArray[np.uint8]) -> Observation:
+    """Return what a clip shows, uint8 [F, H, W, RGB], of any length and size.
+
+    All attributes are UNSEEN unless most frames, the first and the last among them, show one compact shape.
+    """
+    blobs = [_find(frame) for frame in clip]
+    seen = [blob for blob in blobs if blob]
+    first, last = blobs[0], blobs[-1]
+    if not first or not last or len(seen) < 0.8 * len(blobs):
+        return _NOTHING
+    return Observation(
+        _color(np.median([blob.color for blob in seen], axis=0)),
+        _shape(np.mean([blob.outline for blob in seen], axis=0)),
+        _nearest(first.center, PLACES, _FARTHEST),
+        _motion(last.center - first.center),
+    )
+
+
+def _find(frame: npt.NDArray[np.uint8]) -> _Blob | None:
+    """Return the shape of a frame; None unless its colored pixels are one compact shape of about the right size."""
+    height, width, _ = frame.shape
+    red, green, blue = (frame[..., channel] for channel in range(3))
+    colorful = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    strongest = float(np.sort(colorful, axis=None)[-(height * height // 100)])
+    if strongest < _LEAST_COLORFUL:
+        return None
+    mask = colorful > strongest / 2
+    rows, columns = np.nonzero(mask)
+    area = len(rows) / height**2
+    if not _AREA[0] <= area <= _AREA[1]:
+        return None
+    x, y = (columns + 0.5 - width / 2) / height, (rows + 0.5 - height / 2) / height
+    if (x.var() + y.var()) / area > _MOST_SPREAD:
+        return None
+    core = colorful > 0.8 * strongest
+    return _Blob(np.array([x.mean(), y.mean()]), frame[core].mean(0), _outline(mask, rows, columns))
+
+
+def _outline(mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> _Floats:
+    """Return the mask within the bounding box of most of its pixels, sampled at _TEMPLATE × _TEMPLATE points."""
+    top, bottom = np.percentile(rows, (1, 99))
+    left, right = np.percentile(columns, (1, 99))
+    steps = (np.arange(_TEMPLATE) + 0.5) / _TEMPLATE
+    down = np.rint(top - 0.5 + steps * (bottom - top + 1)).astype(int).clip(0, mask.shape[0] - 1)
+    across = np.rint(left - 0.5 + steps * (right - left + 1)).astype(int).clip(0, mask.shape[1] - 1)
+    return mask[np.ix_(down, across)].astype(np.float64)
+
+
+def _templates() -> dict[str, _Floats]:
+    steps = (np.arange(_TEMPLATE) + 0.5) / _TEMPLATE
+    x, y = np.meshgrid(2 * steps - 1, steps)
+    return {
+        "ball": (np.hypot(x, 2 * y - 1) < 1).astype(np.float64),
+        "box": np.ones((_TEMPLATE, _TEMPLATE)),
+        "cone": (np.abs(x) < y).astype(np.float64),
+    }
+
+
+_TEMPLATES = _templates()
+
+
+def _shape(outline: _Floats) -> str:
+    overlaps = {
+        name: np.minimum(outline, template).sum() / np.maximum(outline, template).sum()
+        for name, template in _TEMPLATES.items()
+    }
+    best = max(SHAPES, key=overlaps.__getitem__)
+    return best if overlaps[best] >= _LEAST_OVERLAP else UNSEEN
+
+
+def _color(pixel: _Floats) -> str:
+    """Return the color of the nearest direction away from gray, whatever its brightness and strength are."""
+    own = _direction(pixel)
+    return max(COLORS, key=lambda name: float(own @ _direction(np.array(COLORS[name], float))))
+
+
+def _direction(pixel: _Floats) -> _Floats:
+    away = pixel - pixel.mean()
+    return np.asarray(away / max(1e-9, float(np.linalg.norm(away))))
+
+
+def _nearest(point: _Floats, named: dict[str, tuple[float, float]], farthest: float) -> str:
+    distances = {name: float(np.linalg.norm(point - np.array(place))) for name, place in named.items()}
+    best = min(distances, key=distances.__getitem__)
+    return best if distances[best] <= farthest else UNSEEN
+
+
+def _motion(way: _Floats) -> str:
+    """Return the motion of the nearest direction; UNSEEN for a short or a slanting way."""
+    length = float(np.linalg.norm(way))
+    if length < _LEAST_WAY:
+        return UNSEEN
+    along = {name: float(way @ np.array(step)) / length / float(np.linalg.norm(step)) for name, step in MOTIONS.items()}
+    best = max(along, key=along.__getitem__)
+    return best if along[best] > 0.85 else UNSEEN
