@@ -103,7 +103,7 @@ class BuildConfig:
     judge: str = setting(
         "film",
         "Where the scene before a clip comes from. film: the caption of the shot before it; claude: Claude writes and"
-        " verifies it, which costs money; none: no scene.",
+        " verifies it, which costs money; given: the source, in a column scene, unverified; none: no scene.",
         choices=JUDGES,
     )
     resolution: Literal["train", "native"] = setting(

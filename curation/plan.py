@@ -34,7 +34,7 @@ class PlannedClip:
     """One row of the plan. `position` is the index in source order; `unit` and `shard` count within the split.
 
     Older plans lack `flaw` and the columns after it. `digest` is that of the first and the last MiB of the clip's
-    bytes.
+    bytes. Only plans for a judge that reads scenes have `scene`.
     """
 
     position: int
@@ -57,6 +57,7 @@ class PlannedClip:
     flaw: str = ""
     flaw_detail: str = ""
     digest: str = ""
+    scene: str = ""
 
     @property
     def source_outcome(self) -> ClipOutcome | None:
@@ -67,7 +68,11 @@ class PlannedClip:
 _TYPES: dict[str, pa.DataType] = {"int": pa.int64(), "str": pa.string()}
 SCHEMA = pa.schema([pa.field(f.name, _TYPES[str(f.type)], nullable=False) for f in fields(PlannedClip)])
 
-SCHEMA_WITHOUT_DIGESTS = SCHEMA.remove(SCHEMA.get_field_index("digest"))
+
+def plan_schema(digests: bool, scenes: bool) -> pa.Schema:
+    """Return the columns of a plan with or without digests of contents and scenes of the source."""
+    left_out = {name for name, there in (("digest", digests), ("scene", scenes)) if not there}
+    return pa.schema([field for field in SCHEMA if field.name not in left_out])
 
 
 @dataclass(frozen=True)

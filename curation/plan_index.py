@@ -18,10 +18,11 @@ from nextscene.common.parquet import translate_errors
 from nextscene.common.storage import Storage
 from nextscene.curation.duplicate_clips import id64
 from nextscene.curation.sources import WHOLE_FILE, Clip, span_text
+from nextscene.curation.sources.caption import SCENE_FLAWS
 from nextscene.shards.format.layout import PLAN
 
 _AT_ONCE = 4096
-_NO_CAPTION = "no_caption"
+_NOT_OF_CAPTIONS = SCENE_FLAWS | {"no_caption"}
 _COLUMNS = (
     "clip_id",
     "position",
@@ -35,6 +36,7 @@ _COLUMNS = (
     "flaw",
     "preceding_caption",
     "provenance",
+    "scene",
 )
 _Ints = npt.NDArray[np.int64]
 
@@ -61,10 +63,11 @@ class PlanIndex:
         self.times: _Ints = whole["time"]
         self._texts, self._names, self._places = whole["text"], whole["name"], whole["place"]
         self._preceding, self._provenance = whole["preceding"], whole["provenance"]
+        self._scenes = whole["scene"]
 
     def _arrays(self, batch: pa.RecordBatch) -> dict[str, _Ints]:
         column = {name: batch[name].to_pylist() for name in batch.schema.names}
-        flaws = column.get("flaw", [""] * batch.num_rows)
+        flaws, scenes = (column.get(name, [""] * batch.num_rows) for name in ("flaw", "scene"))
         tars = zip(column["location"], column["length"], column["size"], column["mtime_ns"], strict=True)
         values = {
             "position": column["position"],
@@ -75,6 +78,7 @@ class PlanIndex:
             "place": map(_place_hash, column["offset"], column["length"]),
             "preceding": map(hash, column["preceding_caption"]),
             "provenance": map(hash, column["provenance"]),
+            "scene": map(_scene_hash, scenes, flaws),
             "tar": [self._tar_of(*place) for place in tars],
         }
         ids = np.array([*map(id64, column["clip_id"])], np.uint64)
@@ -121,6 +125,9 @@ class PlanIndex:
     def has_other_columns(self, row: int, clip: Clip) -> bool:
         return int(self._provenance[row]) != hash(clip.provenance)
 
+    def has_other_scene(self, row: int, clip: Clip) -> bool:
+        return int(self._scenes[row]) != _scene_hash(clip.scene, clip.flaw)
+
     def is_preceded_otherwise(self, row: int, preceding: str) -> bool:
         return int(self._preceding[row]) != hash(preceding)
 
@@ -161,9 +168,13 @@ class PlanIndex:
 
 def _text_hash(caption: str, flaw: str) -> int:
     """Return a hash of caption and flaw, valid within this process. A clip left out for lack of a caption counts as
-    one without a flaw.
+    one without a flaw, and so does one with a flaw of its scene.
     """
-    return hash((caption, "" if flaw == _NO_CAPTION else flaw))
+    return hash((caption, "" if flaw in _NOT_OF_CAPTIONS else flaw))
+
+
+def _scene_hash(scene: str, flaw: str) -> int:
+    return hash((scene, flaw if flaw in SCENE_FLAWS else ""))
 
 
 def _place_hash(offset: int, length: int) -> int:

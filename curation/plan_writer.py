@@ -22,15 +22,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.duplicate_clips import id64, one_line, refuse_duplicates
 from nextscene.curation.judge_budget import JudgeBudget
-from nextscene.curation.plan import (
-    PASSED_OVER_KEY,
-    SCHEMA,
-    SCHEMA_WITHOUT_DIGESTS,
-    SHARDS_KEY,
-    SKIPPED_KEY,
-    UNCAPTIONED_KEY,
-    PlannedClip,
-)
+from nextscene.curation.plan import PASSED_OVER_KEY, SHARDS_KEY, SKIPPED_KEY, UNCAPTIONED_KEY, PlannedClip, plan_schema
 from nextscene.curation.source_check import SourceCheck
 from nextscene.curation.sources import Clip, SkippedFiles, Source
 from nextscene.judge.registry import JUDGES
@@ -47,16 +39,18 @@ def write_plan(
 
     Without `digests` no contents are read and the plan lacks that column, as in older versions. `judge_budget` decides
     what happens to clips without a caption if the judge could be paid to caption them.
-    Raise UsageError if the source is empty or missing, has a clip twice, or lacks the captions that its judge needs.
+    Raise UsageError if the source is empty or missing, has a clip twice, or lacks the captions or scenes that its judge
+    needs.
     """
-    schema = SCHEMA if digests else SCHEMA_WITHOUT_DIGESTS
+    reads_scenes = config.judge_kind.reads_scenes
+    schema = plan_schema(digests, reads_scenes)
     # Statistics would put two captions of each row group into the footer, which every reader loads as a whole.
     with (
         out.atomic_writer(PLAN) as file,
         pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
     ):
         skipped, check, table = SkippedFiles(), SourceCheck(config), _PlanWriter(file, writer, config)
-        clips = source.clips(skipped, digests)
+        clips = source.clips(skipped, digests, reads_scenes)
         leaves_out = judge_budget is not None and judge_budget.uncaptioned == "skip"
         for position, (clip, preceding) in enumerate(with_preceding_captions(clips, source, config.judge)):
             check.add(clip)
@@ -122,6 +116,7 @@ class _PlanWriter:
                 clip.flaw,
                 clip.flaw_detail,
                 clip.digest,
+                clip.scene,
             )
         )
         if len(rows) == config.unit_size * config.units_per_shard:

@@ -1,4 +1,4 @@
-"""Checks of a source while it is planned: clips, files and captions must exist.
+"""Checks of a source while it is planned: clips, files, captions and scenes must exist.
 
 Tested in tests/curation/test_plan.py.
 """
@@ -23,6 +23,7 @@ class SourceCheck:
     def __init__(self, config: BuildConfig) -> None:
         self._config = config
         self._captioned = 0
+        self._with_scene = 0
         self._first_missing = ""
         self._first_flaw = ""
         self.clips = 0
@@ -38,6 +39,7 @@ class SourceCheck:
         elif clip.size == MISSING:
             self.missing += 1
             self._first_missing = self._first_missing or clip.name
+        self._with_scene += bool(clip.scene or clip.flaw)
         # A clip whose caption cannot be used fails; it does not count as one without a caption.
         if clip.caption or clip.flaw:
             self._captioned += 1
@@ -45,7 +47,7 @@ class SourceCheck:
             self.uncaptioned.add(clip.name)
 
     def check(self, source: Source, skipped: SkippedFiles, judge_budget: JudgeBudget | None) -> None:
-        """Raise UsageError if the source is empty or missing, or lacks the captions that its judge needs."""
+        """Raise UsageError if the source is empty or missing, or lacks the captions or scenes that its judge needs."""
         others = f", but {skipped}" if skipped.counts else ""
         if not self.clips:
             raise UsageError(f"`source` {source.display_uri}: no videos or images in it{others}")
@@ -57,6 +59,12 @@ class SourceCheck:
             raise UsageError(
                 f"`source` {source.display_uri}: no clip has a caption, which `judge` {self._config.judge} needs;"
                 f" give a manifest with a `caption` column, or a .txt beside each video{self._instead(skipped)}"
+            )
+        if not self._with_scene and self._config.judge_kind.reads_scenes:
+            raise UsageError(
+                f"`source` {source.display_uri}: no clip has a scene, which `judge` {self._config.judge} takes from it;"
+                " give a manifest with a column `scene`, or a .json with the key `scene` beside each video in a tar, or"
+                f" choose another `judge`{self._instead(skipped)}"
             )
         if self.uncaptioned.count and judge_budget is not None and judge_budget.uncaptioned == "mistake":
             raise UsageError(

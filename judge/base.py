@@ -19,8 +19,8 @@ class Question:
 
     The lowest `priority` is answered first. `attempt` counts deliberate retries, each of which is a new question.
     `frames` are given if there is no caption; an answer that an earlier release bought for `earlier_frames` counts for
-    them. `content` identifies the bytes of the clip, "" if unknown: a caption bought for the same content is used
-    again, even if the frames are taken differently.
+    them. `given_scene` is the source's, for a judge that reads those. `content` identifies the bytes of the clip, "" if
+    unknown: a caption bought for the same content is used again, even if the frames are taken differently.
     """
 
     clip_id: str
@@ -31,6 +31,7 @@ class Question:
     attempt: int = 0
     earlier_frames: tuple[Frame, ...] = ()
     content: str = ""
+    given_scene: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,6 @@ class Judge(Protocol):
         """Return the scene just before the clip, unlike the `rejected_scenes`."""
         ...
 
-    async def verify(self, question: Question, scene: str) -> Verdict:
-        """Return whether the caption is new content that follows from `scene`."""
+    async def verify(self, question: Question, scene: str) -> Verdict | None:
+        """Return whether the caption is new content that follows from `scene`; None if the judge verifies no scenes."""
         ...

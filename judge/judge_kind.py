@@ -40,6 +40,8 @@ class JudgeKind:
     """True if a language model writes texts of the dataset. The dataset card says so."""
     reads_preceding: bool = False
     """True if it needs the caption of the preceding clip of the same video, so a source must be in time order."""
+    reads_scenes: bool = False
+    """True if it takes the scenes of the source: the column `scene`, which is provenance under all other judges."""
     writes_scenes: bool = True
     """True if the conditioning text of a clip is a scene, and not its caption."""
     has_one_round: bool = False

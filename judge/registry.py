@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nextscene.judge.claude import CLAUDE
 from nextscene.judge.film import FILM
+from nextscene.judge.given import GIVEN
 from nextscene.judge.judge_kind import JudgeKind
 
 NONE = JudgeKind(
@@ -17,7 +18,7 @@ NONE = JudgeKind(
     writes_scenes=False,
 )
 
-JUDGES: dict[str, JudgeKind] = {kind.name: kind for kind in (FILM, CLAUDE, NONE)}
+JUDGES: dict[str, JudgeKind] = {kind.name: kind for kind in (FILM, CLAUDE, GIVEN, NONE)}
 """Name → kind."""
 
 

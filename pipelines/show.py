@@ -292,6 +292,8 @@ def _origin(clip: ClipHistory) -> Iterator[tuple[str, str]]:
         return
     caption = row.caption if row else planned.caption if planned else ""
     yield "caption", caption + (f" (by {row.captioned_by})" if row and row.captioned_by else "")
+    if scene := planned.scene if planned else row.scene_description if row and not row.verdict else "":
+        yield "scene", f"{scene} (given, not verified)"
     provenance = planned.provenance if planned else record.get("provenance", "")
     if provenance:
         yield "from", provenance

@@ -36,5 +36,6 @@ def _remedy(reason: str, config: BuildConfig) -> str:
         "hdr": "give `rules.hdr` convert instead of `rules.hdr` reject",
         "damaged": f"raise `rules.max_damaged_frames` {rules.max_damaged_frames}",
         "span_outside": "correct `start` and `end` in the manifest",
+        "no_scene": "give the source a column `scene`, or another `judge`",
         "no_caption": "give the source captions, or `judge` claude `caption_missing`",
     }.get(reason, "")

@@ -39,6 +39,7 @@ class DifferenceKind(StrEnum):
     ELSEWHERE = "elsewhere in a tar"
     RESIZED = "of another size"
     CAPTION = "with another caption"
+    SCENE = "with another scene"
     PRECEDING = "after another caption"
     COLUMNS = "with other columns"
     CONTENTS = "with other contents"
@@ -135,7 +136,7 @@ def differences(out: Storage, source: Source, judge: str, moved: bool = False) -
     """
     planned = PlanIndex(out)
     comparison = _Comparison(planned, source, judge)
-    clips = source.scan(lambda path: planned.is_known_tar(source.root, path), complete=moved)
+    clips = source.scan(lambda path: planned.is_known_tar(source.root, path), moved, JUDGES[judge].reads_scenes)
     pairs = with_preceding_captions(clips, source, judge)
     while batch := list(islice(pairs, _AT_ONCE)):
         comparison.look(batch)
@@ -146,7 +147,7 @@ class _Comparison:
     def __init__(self, planned: PlanIndex, source: Source, judge: str) -> None:
         self._planned = planned
         self._source = source
-        self._reads_preceding = JUDGES[judge].reads_preceding
+        self._judge_kind = JUDGES[judge]
         self._found = SourceComparison(has_order=source.is_manifest)
         self._seen = np.zeros(len(planned), np.bool_)
         self._differs = np.zeros(len(planned), np.bool_)
@@ -216,7 +217,9 @@ class _Comparison:
             self._found.unchecked_captions += 1
         elif planned.is_recaptioned(row, clip):
             return DifferenceKind.CAPTION
-        if self._reads_preceding and planned.is_preceded_otherwise(row, preceding):
+        if self._judge_kind.reads_scenes and planned.has_other_scene(row, clip):
+            return DifferenceKind.SCENE
+        if self._judge_kind.reads_preceding and planned.is_preceded_otherwise(row, preceding):
             return DifferenceKind.PRECEDING
         if planned.has_other_columns(row, clip):
             if planned.knows_columns:

@@ -22,6 +22,7 @@ _ACCEPTED = frozenset(
     [
         DifferenceKind.FOUND,
         DifferenceKind.CAPTION,
+        DifferenceKind.SCENE,
         DifferenceKind.PRECEDING,
         DifferenceKind.COLUMNS,
         DifferenceKind.ORDER,

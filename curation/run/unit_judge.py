@@ -135,6 +135,7 @@ class UnitJudge:
             found.sample,
             found.earlier_frames,
             content_of(clip),
+            clip.scene,
         )
         if self._client is None or self._terms is None or self._estimator is None:
             return await describe_clips(judge, question)

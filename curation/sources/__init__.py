@@ -92,24 +92,25 @@ class Source:
     def is_manifest(self) -> bool:
         return PurePosixPath(self.path).suffix.lower() in READERS
 
-    def clips(self, skipped: SkippedFiles | None = None, digests: bool = True) -> Iterator[Clip]:
+    def clips(self, skipped: SkippedFiles | None = None, digests: bool = True, scenes: bool = False) -> Iterator[Clip]:
         """Yield all clips in source order, each with size, time and digest of its file. Raise UsageError at a bad row.
 
         Files that give no clip are counted in `skipped` while the clips are drawn. Without `digests` no digests are
-        computed and no contents are read.
+        computed and no contents are read. With `scenes` the clips have the scenes of the source, else a column `scene`
+        is provenance.
         """
-        found = _with_stats(self, self._found(skipped or SkippedFiles()))
+        found = _with_stats(self, self._found(skipped or SkippedFiles(), scenes=scenes))
         return _with_digests(self, found) if digests else found
 
-    def scan(self, is_known: Callable[[str], bool], complete: bool = False) -> Iterator[Clip]:
+    def scan(self, is_known: Callable[[str], bool], complete: bool = False, scenes: bool = False) -> Iterator[Clip]:
         """Yield the clips as cheaply as possible, to compare them with those of a plan. Raise the errors of `clips`.
 
         Contents of videos are not read, nor are tars for which `is_known` is true. In an object store, files are not
         looked up, so that sizes are SIZE_NOT_READ, and captions beside videos are not read. If `complete`, both are
-        done there too.
+        done there too. `scenes` is as for `clips`.
         """
         folder_filter = FolderFilter(is_known, captions=complete or self.root.is_local)
-        return _with_stats(self, self._found(SkippedFiles(), folder_filter), only_local=not complete)
+        return _with_stats(self, self._found(SkippedFiles(), folder_filter, scenes), only_local=not complete)
 
     def region_of(self, clip: Clip) -> Region | None:
         """Return the part of a clip's file that planning reads. None in an object store, where reading costs time and
@@ -119,15 +120,17 @@ class Source:
         file = storage.local_path(path)
         return region_in(file, clip) if file and clip.size != MISSING else None
 
-    def _found(self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None) -> Iterator[Clip]:
+    def _found(
+        self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None, scenes: bool = False
+    ) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
         if not self.path:
-            return clips_of_folder(self.root, skipped, self.out, folder_filter)
+            return clips_of_folder(self.root, skipped, self.out, folder_filter, scenes)
         if self.is_manifest:
-            return clips_of_manifest(self.root, self.path)
+            return clips_of_manifest(self.root, self.path, scenes)
         if suffix == ".tar":
             is_known = folder_filter is not None and folder_filter.is_known(self.path)
-            return iter(()) if is_known else clips_of_tar(self.root, self.path, skipped)
+            return iter(()) if is_known else clips_of_tar(self.root, self.path, skipped, scenes)
         if suffix in MEDIA_SUFFIXES:
             return clip_of_file(self.root, self.path)
         raise UsageError(f"`source` {self.display_uri}: not a folder, a video, a tar, or one of {', '.join(READERS)}")

@@ -1,9 +1,10 @@
-"""Captions from a source: cleaned, or with the reason why the clip must fail."""
+"""Captions and scenes from a source: cleaned, or with the reason why the clip must fail."""
 
 from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from typing import Literal
 
 from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.curation.outcome import ClipOutcome
@@ -19,16 +20,27 @@ _INVISIBLE = frozenset(["Cc", "Cf", "Zl", "Zp", "Zs"])
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
+Meaning = Literal["caption", "scene"]
+"""The meaning of a text: it says what its clip shows, or what happened before the clip."""
+
+SCENE_FLAWS = frozenset(["bad_scene", "scene_too_long"])
+
+
 @dataclass(frozen=True, slots=True)
-class Caption:
-    """A caption; "" if there is none. If the text cannot be a caption, `flaw` is the reason why its clip ends."""
+class ClipText:
+    """A caption or a scene; "" if there is none. If the text cannot be used, `flaw` is the reason why its clip ends."""
 
     text: str = ""
     flaw: str = ""
     flaw_detail: str = ""
 
 
-NO_CAPTION = Caption()
+NO_TEXT = ClipText()
+
+
+def first_flawed(*texts: ClipText) -> ClipText:
+    """Return the first text that cannot be used; NO_TEXT if there is none."""
+    return next((text for text in texts if text.flaw), NO_TEXT)
 
 
 def outcome_of_flaw(flaw: str, detail: str) -> ClipOutcome | None:
@@ -38,37 +50,37 @@ def outcome_of_flaw(flaw: str, detail: str) -> ClipOutcome | None:
     return ClipOutcome("rejected" if flaw == "no_caption" else "failed", flaw, detail)
 
 
-def read_caption(data: bytes) -> Caption:
+def read_caption(data: bytes) -> ClipText:
     """Return the caption in a caption file, given the file's bytes."""
     if len(data) <= MAX_TEXT_BYTES and data.startswith(_UTF_16):
-        return bad_caption("it is UTF-16, not UTF-8")
-    return caption_of(data.decode("utf-8", "surrogateescape"))
+        return bad_text("it is UTF-16, not UTF-8")
+    return clip_text(data.decode("utf-8", "surrogateescape"))
 
 
-def caption_of(text: str) -> Caption:
-    """Return a text as a caption, without the white space and byte order marks around it.
+def clip_text(text: str, meaning: Meaning = "caption") -> ClipText:
+    """Return a text as a caption or a scene, without the white space and byte order marks around it.
 
-    Bytes that are not UTF-8 appear in `text` as `surrogateescape` decodes them. A text that shows nothing is not a
-    caption: return NO_CAPTION for it.
+    Bytes that are not UTF-8 appear in `text` as `surrogateescape` decodes them. A text that shows nothing counts as
+    none: return NO_TEXT for it.
     """
     if wrong := not_unicode(text):
-        return bad_caption(wrong)
+        return bad_text(wrong, meaning)
     size = len(text.encode())
     if size > MAX_TEXT_BYTES:
-        return too_long(size)
+        return too_long(size, meaning)
     if "\0" in text:
-        return bad_caption("it holds a zero byte")
+        return bad_text("it holds a zero byte", meaning)
     text = text.strip(_STRIPPED)
-    return Caption(text) if any(map(_is_visible, text)) else NO_CAPTION
+    return ClipText(text) if any(map(_is_visible, text)) else NO_TEXT
 
 
-def bad_caption(what: str) -> Caption:
-    return Caption("", "bad_caption", f"its caption cannot be used: {what}; {REMEDY}")
+def bad_text(what: str, meaning: Meaning = "caption") -> ClipText:
+    return ClipText("", f"bad_{meaning}", f"its {meaning} cannot be used: {what}; {REMEDY}")
 
 
-def too_long(size: int) -> Caption:
+def too_long(size: int, meaning: Meaning = "caption") -> ClipText:
     most = f"{MAX_TEXT_BYTES:,}"
-    return Caption("", "caption_too_long", f"its caption has {size:,} bytes, {most} is the most; {REMEDY}")
+    return ClipText("", f"{meaning}_too_long", f"its {meaning} has {size:,} bytes, {most} is the most; {REMEDY}")
 
 
 REMEDY = "mend it and plan anew, into another output folder"

@@ -31,7 +31,8 @@ class Clip:
     `name` is the video's name in records. The id is made from `identity`, which has no row number, host or scheme.
     `location` says where the bytes are: below the source's root, or absolute. A clip inside a tar is the `length`
     bytes at `offset`. `size` is MISSING if the file was not found. `digest` is that of the clip's bytes; "" if it is
-    not known. `flaw` is the reason of an outcome that the source alone decides; "" if there is none.
+    not known. `flaw` is the reason of an outcome that the source alone decides; "" if there is none. `scene` says what
+    happened before the clip; "" if the source does not say so, or was not asked for scenes.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Clip:
     flaw: str = ""
     flaw_detail: str = ""
     digest: str = ""
+    scene: str = ""
 
     @property
     def has_place(self) -> bool:

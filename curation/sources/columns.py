@@ -13,10 +13,13 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from nextscene.common.errors import UsageError
 
 COLUMNS = ("video", "caption", "start", "end", "id")
+SCENE: Literal["scene"] = "scene"
+"""A column that is known too where scenes are read; else it is provenance."""
 
 _log = logging.getLogger(__name__)
 _MAX_NAME = 40
@@ -31,6 +34,8 @@ _AFTER_A_TIME = (
 )
 _JOINED_BEFORE, _JOINED_AFTER = "t|time|clip|scene|shot|frame|video", "t|time|secs?|seconds?|ms|frame|ts|timestamp"
 _OF_A_TEXT = "video|clip|scene|shot|image|short|long|dense|detailed|brief|full|raw|en|english|[0-9]+"
+_BEFORE_A_CLIP = "preceding|previous|prev|prior|earlier|given"
+_SAID = "descriptions?|desc|texts?|txt|captions?|prompts?"
 _OF_A_FILE = "video|clip|movie|film|media|image"
 _LIKELY_NAMES = {
     "start": re.compile(
@@ -51,6 +56,10 @@ _LIKELY_NAMES = {
         f"({_OF_A_FILE}|file)(paths?|files?|names?|urls?|ids?)|file (name|path|url)|content ?url"
     ),
     "id": re.compile("id"),
+    "scene": re.compile(
+        f"(({_BEFORE_A_CLIP}) )?scenes?( ({_SAID}))?( before)?|scene(description|text|caption)s?|"
+        f"({_BEFORE_A_CLIP}) ((shot|clip) )?({_SAID})|before"
+    ),
 }
 _ALIKE = 0.9
 
@@ -73,7 +82,7 @@ class Columns:
             raise UsageError(f"{where}: no column `video` (it has {_listed(names) or 'none'}){hint}")
         for known in ("start", "end", "caption"):
             if near := likely_column(known, names):
-                unit = "" if known == "caption" else _IN_SECONDS
+                unit = or_scene(near) if known == "caption" else _IN_SECONDS
                 raise UsageError(
                     f"{where}: column {near!r} is not known, and there is no `{known}`; rename it to `{known}`{unit},"
                     " or drop it"
@@ -95,6 +104,28 @@ def _refuse_twice(names: Iterable[str], where: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
         raise UsageError(f"{where}: {twice[0][:_MAX_NAME]!r} is there twice; rename one of the two, or drop it")
+
+
+class SceneColumn:
+    """A checker of the columns of each row where scenes are read, beside `Columns`."""
+
+    def __init__(self) -> None:
+        self._sound: list[str] | None = None
+
+    def check(self, names: Iterable[str], where: str) -> None:
+        """Raise UsageError if there is no `scene`, and a name was probably meant for it."""
+        if (given := list(names)) == self._sound:
+            return
+        if near := likely_column(SCENE, given):
+            raise UsageError(
+                f"{where}: {near!r} is not known, and there is no `{SCENE}`; rename it to `{SCENE}`, or drop it"
+            )
+        self._sound = given
+
+
+def or_scene(name: str) -> str:
+    """Return what to add to the remedy for a name that may be a caption's: it may be a scene's too."""
+    return f", or to `{SCENE}` if it says what happened before the clip" if likely_column(SCENE, [name]) else ""
 
 
 def likely_column(known: str, names: Sequence[str]) -> str | None:

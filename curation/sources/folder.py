@@ -18,7 +18,7 @@ import pyarrow as pa
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.common.text import MAX_TEXT_BYTES
-from nextscene.curation.sources.caption import NO_CAPTION, Caption, bad_caption, not_unicode, read_caption, too_long
+from nextscene.curation.sources.caption import NO_TEXT, ClipText, bad_text, not_unicode, read_caption, too_long
 from nextscene.curation.sources.caption_files import caption_name, is_text
 from nextscene.curation.sources.clip import Clip, is_media
 from nextscene.curation.sources.skipped_files import HIDDEN, LINKS, NOT_UTF8, SkippedFiles
@@ -37,12 +37,16 @@ class FolderFilter:
 
 
 def clips_of_folder(
-    root: Storage, skipped: SkippedFiles, out: Storage | None = None, folder_filter: FolderFilter | None = None
+    root: Storage,
+    skipped: SkippedFiles,
+    out: Storage | None = None,
+    folder_filter: FolderFilter | None = None,
+    scenes: bool = False,
 ) -> Iterator[Clip]:
     """Yield the clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `skipped`.
 
-    `folder_filter` leaves some of them out. Raise UsageError for a link that leads to `out` or to a folder above it,
-    and for folders that nest too deep.
+    `folder_filter` leaves some of them out. With `scenes`, those in tars are read too. Raise UsageError for a link that
+    leads to `out` or to a folder above it, and for folders that nest too deep.
     """
     barred = _identity(out, "") if out and out.is_local and out.is_folder() else None
     for folder, name, text in _walk(root, "", (), skipped, barred):
@@ -51,7 +55,7 @@ def clips_of_folder(
             skipped.add_kind(LINKS)  # reading from a pipe would never end
         elif name.lower().endswith(".tar"):
             if folder_filter is None or not folder_filter.is_known(path):
-                yield from clips_of_tar(root, path, skipped)
+                yield from clips_of_tar(root, path, skipped, scenes)
         else:
             yield _clip(
                 root, path, f"{folder}{text}" if text and (folder_filter is None or folder_filter.captions) else ""
@@ -65,7 +69,7 @@ def clip_of_file(root: Storage, name: str) -> Iterator[Clip]:
 
 
 def _clip(root: Storage, path: str, text: str) -> Clip:
-    caption = _read_caption(root, text) if text else NO_CAPTION
+    caption = _read_caption(root, text) if text else NO_TEXT
     return Clip(
         name=path,
         identity=path,
@@ -162,10 +166,10 @@ def _identity(root: Storage, folder: str) -> object:
     return stat.st_dev, stat.st_ino
 
 
-def _read_caption(root: Storage, path: str) -> Caption:
+def _read_caption(root: Storage, path: str) -> ClipText:
     local = root.local_path(path)
     if local is not None and not local.is_file():
-        return bad_caption(f"{path} is a link that leads nowhere, or not a file")
+        return bad_text(f"{path} is a link that leads nowhere, or not a file")
     data = _read_start(root, local, path)
     if len(data) > MAX_TEXT_BYTES:
         entry = root.stat(path)

@@ -20,10 +20,12 @@ from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.curation.sources.caption import (
-    NO_CAPTION,
-    Caption,
-    bad_caption,
-    caption_of,
+    NO_TEXT,
+    ClipText,
+    Meaning,
+    bad_text,
+    clip_text,
+    first_flawed,
     not_unicode,
     read_caption,
     too_long,
@@ -31,7 +33,7 @@ from nextscene.curation.sources.caption import (
 from nextscene.curation.sources.caption_files import caption_name, is_text
 from nextscene.curation.sources.cell_values import WrongType, abbreviated, text_of
 from nextscene.curation.sources.clip import Clip, is_image, is_media
-from nextscene.curation.sources.columns import likely_column
+from nextscene.curation.sources.columns import SCENE, likely_column, or_scene
 from nextscene.curation.sources.skipped_files import LINKS, NOT_UTF8, SPARSE, SkippedFiles
 
 _MAX_READ_BYTES = 4 << 20
@@ -65,11 +67,11 @@ class _Member:
         return self.stem.rpartition(".")[0] if of_video else self.stem
 
 
-def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[Clip]:
+def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles, scenes: bool = False) -> Iterator[Clip]:
     """Yield a clip for each video or image in the tar, in the tar's order; all else is counted in `skipped`.
 
-    Read headers and captions only. Raise UsageError if the tar is compressed or damaged, if it has no video or image,
-    or if the members of a sample are not together.
+    Read headers, captions and, if they are wanted, `scenes` only. Raise UsageError if the tar is compressed or damaged,
+    if it has no video or image, or if the members of a sample are not together.
     """
     where = f"{root.display_uri}/{path}"
     seen_video = False
@@ -85,7 +87,9 @@ def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[Cl
         for video in _videos(group, where):
             seen_video = True
             caption, beside = _caption(video, texts, where)
-            used |= {video.name, beside}
+            scene, described = _scene(video, texts, where) if scenes else (NO_TEXT, "")
+            flawed = first_flawed(caption, scene)
+            used |= {video.name, beside, described}
             name = f"{path}/{video.stem}.{video.name.rpartition('.')[2].lower()}"
             yield Clip(
                 name=name,
@@ -94,8 +98,9 @@ def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[Cl
                 offset=video.offset,
                 length=video.size,
                 caption=caption.text,
-                flaw=caption.flaw,
-                flaw_detail=caption.flaw_detail,
+                flaw=flawed.flaw,
+                flaw_detail=flawed.flaw_detail,
+                scene=scene.text,
             )
         for member in group:
             if member.name not in used:
@@ -202,7 +207,7 @@ def _captions_by_stem(group: Sequence[_Member]) -> dict[str, list[_Member]]:
     return texts
 
 
-def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str) -> tuple[Caption, str]:
+def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str) -> tuple[ClipText, str]:
     """Return a video's caption and the name of the member that has it.
 
     It is taken from the `.txt`, else from `caption` in the `.json`, else from another text file of the video.
@@ -213,36 +218,47 @@ def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str)
     if beside.lower() != f"{video.stem}.txt".lower():
         for member in of_stem:
             if not is_text(member.name):
-                caption = _json_caption(member, f"{where}: {member.name}", alone=not beside)
-                if caption != NO_CAPTION:
+                caption = _json_text(member, f"{where}: {member.name}", "caption", alone=not beside)
+                if caption != NO_TEXT:
                     return caption, member.name
     if not beside:
-        return NO_CAPTION, ""
+        return NO_TEXT, ""
     text = near[beside]
     return too_long(text.size) if text.size > MAX_TEXT_BYTES else read_caption(text.text), beside
 
 
-def _json_caption(member: _Member, where: str, alone: bool) -> Caption:
-    """Return the caption in a JSON member.
+def _scene(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str) -> tuple[ClipText, str]:
+    """Return the scene before a video, from `scene` in its `.json`, and the name of that member."""
+    for member in texts.get(video.stem.lower(), ()):
+        if not is_text(member.name):
+            scene = _json_text(member, f"{where}: {member.name}", SCENE, alone=True)
+            if scene != NO_TEXT:
+                return scene, member.name
+    return NO_TEXT, ""
 
-    `alone` means that no other member could have the caption. A name that is probably meant for `caption` is then a
-    mistake: raise UsageError.
+
+def _json_text(member: _Member, where: str, meaning: Meaning, alone: bool) -> ClipText:
+    """Return the caption or the scene in a JSON member.
+
+    `alone` means that no other member could have the text. A name that is probably meant for it is then a mistake:
+    raise UsageError.
     """
     if member.size > _MAX_JSON_BYTES:
-        return too_long(member.size)
+        return too_long(member.size, meaning)
     try:
         value = json.loads(member.text.decode("utf-8-sig", "surrogateescape"))
     except (ValueError, RecursionError) as error:
-        return bad_caption(f"{member.name} is not JSON: {error}")
+        return bad_text(f"{member.name} is not JSON: {error}", meaning)
     if not isinstance(value, dict):
-        return NO_CAPTION
+        return NO_TEXT
     try:
-        caption = caption_of(text_of(value.get("caption")))
+        text = clip_text(text_of(value.get(meaning)), meaning)
     except WrongType as mistake:
-        raise UsageError(f"{where}: `caption` {mistake}") from mistake
-    if alone and caption == NO_CAPTION and (near := likely_column("caption", list(value))):
-        raise UsageError(f"{where}: {near!r} is not known, and there is no `caption`; rename it to `caption`")
-    return caption
+        raise UsageError(f"{where}: `{meaning}` {mistake}") from mistake
+    if alone and text == NO_TEXT and (near := likely_column(meaning, list(value))):
+        more = or_scene(near) if meaning == "caption" else ""
+        raise UsageError(f"{where}: {near!r} is not known, and there is no `{meaning}`; rename it to `{meaning}`{more}")
+    return text
 
 
 class _BoundedReader:

@@ -25,7 +25,8 @@ class RejectedScene:
 
 @dataclass(frozen=True)
 class DescribedScene:
-    """The judge's result for a clip. Without a judge or without a verdict, text and verdict are empty.
+    """The judge's result for a clip. Without a judge or without a scene, text and verdict are empty. If the judge
+    verifies no scenes, there is a text without a verdict, after 0 rounds.
 
     `caption` is the clip's own, or the judge's if the clip had none. `calls` are all paid calls, in order.
     """
@@ -69,9 +70,11 @@ class AskResult:
 
 
 async def describe_clips(judge: Judge | None, question: Question) -> DescribedScene:
-    """Run up to `judge.rounds` rounds for one clip. Stop at a Pass or if the judge gives no verdict.
+    """Run up to `judge.rounds` rounds for one clip.
 
-    If all rounds fail, the outcome is `dropped`. If the judge gives no verdict, the outcome is the judge's reason.
+    Stop at a Pass, at a scene that the judge takes unverified, or if the judge has no answer.
+
+    If all rounds fail, the outcome is `dropped`. If the judge has no answer, the outcome is the judge's reason.
     """
     if judge is None:
         outcome = (
@@ -86,7 +89,7 @@ async def describe_clips(judge: Judge | None, question: Question) -> DescribedSc
             scene = replace(scene, caption=said.text, calls=said.calls)
         for _ in range(judge.rounds):
             scene = await _round(judge, question, scene)
-            if scene.verdict == "Pass":
+            if scene.verdict != "Fail":
                 return scene
     except NoVerdict as declined:
         return replace(
@@ -109,6 +112,9 @@ async def _round(judge: Judge, question: Question, scene: DescribedScene) -> Des
     except NoVerdict as declined:
         declined.calls = said.calls + declined.calls
         raise
+    if opinion is None:
+        unverified = replace(scene, verdict="", verdict_reason="", judge_model="")
+        return replace(unverified, text=said.text, calls=scene.calls + said.calls)
     failed = (RejectedScene(said.text, opinion.reason),) if opinion.verdict == "Fail" else ()
     return replace(
         scene,

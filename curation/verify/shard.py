@@ -120,6 +120,8 @@ def _fits(row: Row, clip: PlannedClip, config: BuildConfig) -> bool:
         return True
     if row.source != clip.name or row.judge != config.judge or (clip.caption and row.caption != clip.caption):
         return False
+    if row.scene_description != clip.scene and config.judge_kind.reads_scenes and (row.kept or row.scene_description):
+        return False
     end = clip.source_outcome
     return end is None or row.outcome == "quarantined" or (row.outcome, row.reason) == (end.outcome, end.reason)
 

@@ -135,7 +135,7 @@ def _next(finished: BuildResult, out: Storage) -> Iterator[str]:
         yield f"{command('retry', out.display_uri, one.outcomes)}  # {with_flags(one.why)}"
     if beyond := not_retryable(summary.outcomes):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in beyond.items())
-        yield f"{command('show', out.display_uri)}  # no retry changes what is in files and captions: {reasons}"
+        yield f"{command('show', out.display_uri)}  # no retry changes what is in files, captions and scenes: {reasons}"
     if summary.complete:
         yield command("verify", out.display_uri)
     else:

@@ -13,7 +13,9 @@ from nextscene.judge.registry import JUDGES, is_paid, settings_of
 
 
 def test_each_judge_is_registered_under_its_own_name() -> None:
-    assert {name: kind.name for name, kind in JUDGES.items()} == {name: name for name in ("film", "claude", "none")}
+    assert {name: kind.name for name, kind in JUDGES.items()} == {
+        name: name for name in ("film", "claude", "given", "none")
+    }
 
 
 def test_the_settings_of_a_judge_are_a_table_of_the_configuration() -> None:
@@ -28,12 +30,13 @@ def test_only_claude_is_paid_and_an_unknown_name_is_not() -> None:
 
 
 def test_an_unknown_judge_is_refused_with_those_there_are() -> None:
-    with pytest.raises(SettingsError, match="judge = 'nobody' should be one of film, claude, none"):
+    with pytest.raises(SettingsError, match="judge = 'nobody' should be one of film, claude, given, none"):
         from_names(BuildConfig, {"judge": "nobody"}, "settings")
 
 
 @pytest.mark.parametrize(
-    ("judge", "tables"), [("film", {"film"}), ("claude", {"claude", "prompts"}), ("none", set[str]())]
+    ("judge", "tables"),
+    [("film", {"film"}), ("claude", {"claude", "prompts"}), ("given", set[str]()), ("none", set[str]())],
 )
 def test_only_the_settings_of_the_chosen_judge_decide_a_dataset(judge: str, tables: set[str]) -> None:
     names = {name.partition(".")[0] for name in BuildConfig(judge=judge).identity_settings("ffmpeg")}

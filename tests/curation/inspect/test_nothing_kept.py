@@ -23,6 +23,7 @@ FILM = BuildConfig(judge="film")
         ("rejected", "too_low", replace(SMALL, rules=Rules(min_height=999)), "`rules.min_height` 999"),
         ("rejected", "hdr", replace(SMALL, rules=Rules(hdr="reject")), "give `rules.hdr` convert"),
         ("rejected", "no_caption", SMALL, "`judge` claude `caption_missing`"),
+        ("rejected", "no_scene", BuildConfig(judge="given"), "give the source a column `scene`, or another `judge`"),
         ("rejected", "span_outside", SMALL, "correct `start` and `end`"),
         ("dropped", "no_pass", FILM, "raise `film.max_overlap` 0.5, or give `judge` none"),
         ("failed", "damaged", SMALL, "raise `rules.max_damaged_frames` 0"),

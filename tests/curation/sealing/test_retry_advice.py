@@ -81,4 +81,4 @@ def test_what_no_retry_can_change_is_told_as_that(tmp_path: Path, monkeypatch: p
     (tmp_path / "in" / "b.txt").write_bytes(b"\xff")
     build_inline(tmp_path / "in", tmp_path / "out", SMALL)
     said = build("--out", tmp_path / "out", code=1)
-    assert "--retry" not in said and "# no retry changes what is in files and captions: 1 bad_caption" in said
+    assert "--retry" not in said and "# no retry changes what is in files, captions and scenes: 1 bad_caption" in said

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.sources import Clip, Source
-from nextscene.curation.sources.caption import caption_of
+from nextscene.curation.sources.caption import clip_text
 from tests.curation.planning import planned
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video, write_csv
 
@@ -148,7 +148,7 @@ def test_the_json_in_a_tar_stands_behind_the_text_and_before_the_others(tmp_path
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=20))
 def test_a_text_is_kept_as_it_is_but_for_what_is_around_it(text: str) -> None:
-    found = caption_of(text)
+    found = clip_text(text)
     if found.text:
         before, between, after = text.partition(found.text)
         assert between and not (before + after).replace(BOM, "").strip()
