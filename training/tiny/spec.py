@@ -1,0 +1,48 @@
+"""Kinds of toy models: for any dataset, as the sample film, and for the world of moving shapes, which they learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ToySpec:
+    """The sizes of toy models and the lengths of their trainings.
+
+    Clips are brought to `frames` frames of `width`×`height` pixels. The autoencoder folds `levels` times, has
+    `vae_channels` channels within and `latents` outside, and scales the latents by their deviation to the power
+    `whitening`: at 1 all channels have the same deviation. The transformer has `layers` layers of `hidden` channels
+    with `heads` heads each, and is trained for `steps` steps with batches of `batch`. The language model is trained for
+    `language_steps` steps to say what happens next; at 0 its weights stay random.
+    """
+
+    frames: int = 17
+    width: int = 160
+    height: int = 96
+    levels: int = 3
+    vae_channels: int = 48
+    latents: int = 32
+    whitening: float = 1.0
+    hidden: int = 128
+    heads: int = 4
+    layers: int = 4
+    batch: int = 16
+    steps: int = 400
+    language_steps: int = 0
+
+
+FILM = ToySpec()
+SHAPES = ToySpec(
+    frames=9,
+    width=96,
+    height=64,
+    levels=2,
+    vae_channels=80,
+    latents=64,
+    whitening=0.5,
+    steps=600,
+    language_steps=400,
+)
+
+SPECS = {"film": FILM, "shapes": SHAPES}
+"""Name → kind of toy models."""
