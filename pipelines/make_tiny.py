@@ -48,7 +48,8 @@ def main(data: str, out: Path, kind: str, steps: int | None) -> None:
 
     They have the layouts of the published ones. OUT/ltx is for --ltx in training: an autoencoder fitted to the clips,
     and a transformer trained on their captions. OUT/qwen is for --qwen: a language model with random weights, or
-    trained to say what happens after a scene, and a tokenizer of the dataset's words. If OUT holds them already, nothing is done.
+    trained to say what happens after a scene, and a tokenizer of the dataset's words. If OUT holds them already,
+    nothing is done.
 
     Exit codes: 0 done, 1 a clip is damaged, 2 wrong usage, 3 stopped by storage, or by SIGTERM, SIGHUP or SIGUSR1,
     130 by Ctrl-C.

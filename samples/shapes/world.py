@@ -31,6 +31,7 @@ ATTRIBUTES = ("color", "shape", "place", "motion")
 
 _ACROSS = {"left": "right", "right": "left", "top": "down", "bottom": "up"}
 
+
 class Combination(NamedTuple):
     """A value of each attribute."""
 
@@ -119,7 +120,9 @@ def caption_text(combination: Combination, choice: int) -> str:
 
 def causes_of(combination: Combination) -> list[str]:
     """Return the names of the causes, without RARE, by which the combination may come about."""
-    return [name for name, cause in CAUSES.items() if name != RARE and cause.effect(combination.place) == combination.motion]
+    return [
+        name for name, cause in CAUSES.items() if name != RARE and cause.effect(combination.place) == combination.motion
+    ]
 
 
 def cause_in(scene: str) -> str:

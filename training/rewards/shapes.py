@@ -1,6 +1,7 @@
-"""The reward `shapes`, for the sample world of moving shapes: a verifier reads color, shape, place and motion in pixels.
+"""The reward `shapes`, for the sample world of moving shapes: a verifier reads pixels.
 
-It calls no API and costs nothing. A video gets 1 if all four are as they follow from the scene, and otherwise 0.
+It calls no API and costs nothing. It reads color, shape, place and motion of a video, without knowing the scene. A
+video gets 1 if all four are as they follow from the scene, and otherwise 0.
 
 Tested in tests/training/rewards/test_shapes.py.
 """

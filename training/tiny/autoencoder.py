@@ -98,7 +98,9 @@ def _fit_encoder(vae: AutoencoderKLLTXVideo, pixels: Tensor, spec: ToySpec) -> t
     return bases, size
 
 
-def _fit_decoder(vae: AutoencoderKLLTXVideo, bases: list[_Basis], size: float, brightness: float, spec: ToySpec) -> None:
+def _fit_decoder(
+    vae: AutoencoderKLLTXVideo, bases: list[_Basis], size: float, brightness: float, spec: ToySpec
+) -> None:
     decoder, width, latents = vae.decoder, spec.vae_channels, spec.latents
     unfolds = [block.upsamplers[0].conv.conv for block in decoder.up_blocks if block.upsamplers is not None]
     decoder.conv_in.conv.weight[:latents, :latents, 1, 1, 1] = torch.eye(latents) * size

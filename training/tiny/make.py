@@ -57,8 +57,8 @@ def _stamp(data: str, spec: ToySpec) -> dict[str, Any]:
 def make_toy_models(data: str, out: Path, spec: ToySpec, workers: int, tick: Callable[[str], None]) -> None:
     """Write `out`/ltx and `out`/qwen, and then the stamp that marks them complete.
 
-    `tick` is called with a description of the work, once for each clip and step. Raise UsageError for a dataset without a video of enough frames, and NotOurs if `out` contains
-    something that was not made here.
+    `tick` is called with a description of the work, once for each clip and step. Raise UsageError for a dataset without
+    a video of enough frames, and NotOurs if `out` contains something that was not made here.
     """
     with claimed(Storage.at(out), TOYS):
         draft = out / UNFINISHED
@@ -119,7 +119,9 @@ def clips_of(data: str, spec: ToySpec) -> ClipDataset:
     return ClipDataset(data, max_frames=spec.frames, size=(spec.width, spec.height))
 
 
-def _read(data: str, spec: ToySpec, workers: int, tick: Callable[[str], None]) -> tuple[Tensor, list[str], list[str], float]:
+def _read(
+    data: str, spec: ToySpec, workers: int, tick: Callable[[str], None]
+) -> tuple[Tensor, list[str], list[str], float]:
     """Return the videos with enough frames, their captions, all texts, and the frame rate.
 
     Raise UsageError if no video has enough frames.

@@ -33,15 +33,7 @@ class ToySpec:
 
 FILM = ToySpec()
 SHAPES = ToySpec(
-    frames=9,
-    width=96,
-    height=64,
-    levels=2,
-    vae_channels=80,
-    latents=64,
-    whitening=0.5,
-    steps=600,
-    language_steps=400,
+    frames=9, width=96, height=64, levels=2, vae_channels=80, latents=64, whitening=0.5, steps=600, language_steps=400
 )
 
 SPECS = {"film": FILM, "shapes": SHAPES}
