@@ -13,18 +13,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nextscene.samples.shapes.world import ATTRIBUTES, COLORS, MOTIONS, PLACES, SHAPES, Combination
+from nextscene.samples.shapes.world import ATTRIBUTES, COLORS, MOTIONS, PLACES, Combination
 
 UNSEEN = "none"
 """The value of an attribute that could not be read."""
 
 _LEAST_COLORFUL = 45.0  # difference of the strongest and the weakest channel, of 255
 _AREA = (0.02, 0.14)  # of a shape, in squares of the picture's height
-_MOST_SPREAD = 0.26  # moment of inertia by squared area: 0.16 for a ball, 0.19 for a cone, far more for two shapes
-_LEAST_OVERLAP = 0.7
+_MOST_SPREAD = 0.36  # moment of inertia by squared area: 0.16 for a ball, 0.24 for a plank, far more for two shapes
+_ROUND = 1.5  # width by height: 1 for a ball, 2.5 for a plank
 _FARTHEST = 0.16  # from a place, in heights
 _LEAST_WAY = 0.08
-_TEMPLATE = 24
 
 _Floats = npt.NDArray[np.float64]
 
@@ -48,7 +47,7 @@ _NOTHING = Observation(*[UNSEEN] * len(ATTRIBUTES))
 class _Blob(NamedTuple):
     center: _Floats  # from the middle of the picture, right and down, in heights
     color: _Floats
-    outline: _Floats  # coverage of the cells of its bounding box, from 0 to 1
+    spread: _Floats  # variance of its pixels across and down, in squared heights
 
 
 def observe(clip: npt.NDArray[np.uint8]) -> Observation:
@@ -63,7 +62,7 @@ def observe(clip: npt.NDArray[np.uint8]) -> Observation:
         return _NOTHING
     return Observation(
         _color(np.median([blob.color for blob in seen], axis=0)),
-        _shape(np.mean([blob.outline for blob in seen], axis=0)),
+        _shape(np.mean([blob.spread for blob in seen], axis=0)),
         _nearest(first.center, PLACES, _FARTHEST),
         _motion(last.center - first.center),
     )
@@ -86,39 +85,15 @@ def _find(frame: npt.NDArray[np.uint8]) -> _Blob | None:
     if (x.var() + y.var()) / area > _MOST_SPREAD:
         return None
     core = colorful > 0.8 * strongest
-    return _Blob(np.array([x.mean(), y.mean()]), frame[core].mean(0), _outline(mask, rows, columns))
+    return _Blob(np.array([x.mean(), y.mean()]), frame[core].mean(0), np.array([x.var(), y.var()]))
 
 
-def _outline(mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> _Floats:
-    """Return the mask within the bounding box of most of its pixels, sampled at _TEMPLATE × _TEMPLATE points."""
-    top, bottom = np.percentile(rows, (1, 99))
-    left, right = np.percentile(columns, (1, 99))
-    steps = (np.arange(_TEMPLATE) + 0.5) / _TEMPLATE
-    down = np.rint(top - 0.5 + steps * (bottom - top + 1)).astype(int).clip(0, mask.shape[0] - 1)
-    across = np.rint(left - 0.5 + steps * (right - left + 1)).astype(int).clip(0, mask.shape[1] - 1)
-    return mask[np.ix_(down, across)].astype(np.float64)
-
-
-def _templates() -> dict[str, _Floats]:
-    steps = (np.arange(_TEMPLATE) + 0.5) / _TEMPLATE
-    x, y = np.meshgrid(2 * steps - 1, steps)
-    return {
-        "ball": (np.hypot(x, 2 * y - 1) < 1).astype(np.float64),
-        "box": np.ones((_TEMPLATE, _TEMPLATE)),
-        "cone": (np.abs(x) < y).astype(np.float64),
-    }
-
-
-_TEMPLATES = _templates()
-
-
-def _shape(outline: _Floats) -> str:
-    overlaps = {
-        name: np.minimum(outline, template).sum() / np.maximum(outline, template).sum()
-        for name, template in _TEMPLATES.items()
-    }
-    best = max(SHAPES, key=overlaps.__getitem__)
-    return best if overlaps[best] >= _LEAST_OVERLAP else UNSEEN
+def _shape(spreads: _Floats) -> str:
+    """Return the shape of the nearest ratio of width to height, from the variances across and down."""
+    ratio = float(np.sqrt(spreads[0] / spreads[1]))
+    if 1 / _ROUND < ratio < _ROUND:
+        return "ball"
+    return "plank" if ratio > 1 else "post"
 
 
 def _color(pixel: _Floats) -> str:

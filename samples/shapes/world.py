@@ -19,7 +19,7 @@ COLORS = {
 }
 """Name → RGB."""
 
-SHAPES = ("ball", "box", "cone")
+SHAPES = ("ball", "plank", "post")
 
 PLACES = {"left": (-0.34, 0.0), "right": (0.34, 0.0), "top": (0.0, -0.14), "bottom": (0.0, 0.14)}
 """Name → the center of a shape at rest, from the middle of the picture, right and down, in heights of the picture."""
@@ -98,7 +98,7 @@ _MOVES = {
     "up": ("rises", "floats up"),
     "down": ("falls", "drops down"),
 }
-_GOES = {"ball": "rolls", "box": "slides", "cone": "slides"}
+_GOES = {"ball": "rolls", "plank": "slides", "post": "slides"}
 
 
 def scene_text(combination: Combination, cause: str, choice: int) -> str:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from nextscene.training.tiny.spec import FILM, ToySpec
 
-_PATCH = 4
 _ROWS = 20_000
 _LARGE = 60.0  # the large constant, as a multiple of the root mean square of the other channels
 _LOG_VARIANCE = -8.0
@@ -36,7 +35,7 @@ class _Basis(NamedTuple):
 def fit(videos: Tensor, spec: ToySpec = FILM) -> AutoencoderKLLTXVideo:
     """Return an autoencoder that is fitted to uint8 videos [N, F, H, W, RGB].
 
-    A latent stands for 2^levels frames, and 4 × 2^levels pixels of a side. The mean and the deviation of the latents
+    A latent stands for 2^levels frames, and patch × 2^levels pixels of a side. The mean and the deviation of its latents
     are measured on these videos.
     """
     levels, blocks = spec.levels, spec.levels + 1
@@ -53,7 +52,7 @@ def fit(videos: Tensor, spec: ToySpec = FILM) -> AutoencoderKLLTXVideo:
         downsample_type=("conv",) * blocks,
         upsample_residual=(False,) * blocks,
         upsample_factor=(1,) * blocks,
-        patch_size=_PATCH,
+        patch_size=spec.patch,
     )
     for parameter in vae.parameters():
         nn.init.zeros_(parameter)
@@ -78,7 +77,7 @@ def _fit_encoder(vae: AutoencoderKLLTXVideo, pixels: Tensor, spec: ToySpec) -> t
     encoder, latents = vae.encoder, spec.latents
     folds = [block.downsamplers[0].conv for block in encoder.down_blocks if block.downsamplers is not None]
     bases: list[_Basis] = []
-    features = _patches(pixels)
+    features = _patches(pixels, spec.patch)
     for convolution in (encoder.conv_in.conv, *folds):
         inputs = features if not bases else _blocks(features)
         basis = _principal(inputs, spec.vae_channels - 1)
@@ -109,7 +108,7 @@ def _fit_decoder(
         weight = convolution.weight.view(width, 8, width, 3, 3, 3)
         weight[:channels, :, :components, 1, 1, 1] = basis.vectors.T.view(channels, 8, components)
         convolution.bias.view(width, 8)[:channels] = basis.mean.view(channels, 8)
-    constant = _LARGE * width**0.5 * brightness * _PATCH
+    constant = _LARGE * width**0.5 * brightness * spec.patch
     unfolds[-1].bias.view(width, 8)[-1] = constant
     patches = bases[0]
     decoder.conv_out.conv.weight[:, : len(patches.vectors), 1, 1, 1] = patches.vectors.T * _undone(constant, spec)
@@ -121,13 +120,13 @@ def _undone(constant: float, spec: ToySpec) -> float:
     return 2 * constant / math.sqrt(spec.vae_channels)
 
 
-def _patches(pixels: Tensor) -> Tensor:
-    """Return pixels [N, RGB, F, H, W] as patches [N, RGB × 4 × 4, F, H / 4, W / 4].
+def _patches(pixels: Tensor, side: int) -> Tensor:
+    """Return pixels [N, RGB, F, H, W] as patches [N, RGB × side × side, F, H / side, W / side].
 
     The channels are in the encoder's order: columns before rows.
     """
     count, colours, frames, height, width = pixels.shape
-    cut = pixels.reshape(count, colours, frames, height // _PATCH, _PATCH, width // _PATCH, _PATCH)
+    cut = pixels.reshape(count, colours, frames, height // side, side, width // side, side)
     return cut.permute(0, 1, 6, 4, 2, 3, 5).flatten(1, 3)
 
 

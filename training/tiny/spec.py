@@ -9,16 +9,17 @@ from dataclasses import dataclass
 class ToySpec:
     """The sizes of toy models and the lengths of their trainings.
 
-    Clips are brought to `frames` frames of `width`×`height` pixels. The autoencoder folds `levels` times, has
-    `vae_channels` channels within and `latents` outside, and scales the latents by their deviation to the power
-    `whitening`: at 1 all channels have the same deviation. The transformer has `layers` layers of `hidden` channels
-    with `heads` heads each, and is trained for `steps` steps with batches of `batch`. The language model is trained for
-    `language_steps` steps to say what happens next; at 0 its weights stay random.
+    Clips are brought to `frames` frames of `width`×`height` pixels. The autoencoder cuts patches of `patch` pixels of a
+    side, folds `levels` times, has `vae_channels` channels within and `latents` outside, and scales the latents by the
+    deviation of each channel to the power `whitening`: at 1 all have the same deviation. The transformer has `layers`
+    layers of `hidden` channels with `heads` heads each, and is trained for `steps` steps with batches of `batch`. The
+    language model is trained for `language_steps` steps to say what happens next; at 0 its weights stay random.
     """
 
     frames: int = 17
     width: int = 160
     height: int = 96
+    patch: int = 4
     levels: int = 3
     vae_channels: int = 48
     latents: int = 32
@@ -33,7 +34,7 @@ class ToySpec:
 
 FILM = ToySpec()
 SHAPES = ToySpec(
-    frames=9, width=96, height=64, levels=2, vae_channels=80, latents=64, whitening=0.5, steps=600, language_steps=400
+    frames=9, width=96, height=64, levels=2, vae_channels=80, latents=48, whitening=0.5, steps=600, language_steps=400
 )
 
 SPECS = {"film": FILM, "shapes": SHAPES}

@@ -18,10 +18,10 @@ def test_a_clip_passes_if_all_is_as_it_follows() -> None:
 
 
 def test_a_clip_that_shows_something_else_fails_and_the_reason_says_why() -> None:
-    check = check_clip(CLIP, "A red box rests at the left edge. The shelf that holds it breaks.")
+    check = check_clip(CLIP, "A red plank rests at the left edge. The shelf that holds it breaks.")
     assert not check.passed
     assert check.right == {"color": True, "shape": False, "place": True, "motion": False}
-    assert check.reason == "shape ball, not box; motion right, not down"
+    assert check.reason == "shape ball, not plank; motion right, not down"
 
 
 def test_a_text_of_another_world_is_refused() -> None:

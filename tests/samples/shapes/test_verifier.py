@@ -83,12 +83,12 @@ def test_a_shape_that_stays_has_no_motion_and_the_rest_is_read() -> None:
 
 
 def test_a_clip_played_backward_moves_the_other_way() -> None:
-    seen = observe(drawn(Combination("blue", "cone", "top", "down"), 3)[::-1])
-    assert (seen.color, seen.shape, seen.motion) == ("blue", "cone", "up")
+    seen = observe(drawn(Combination("blue", "post", "top", "down"), 3)[::-1])
+    assert (seen.color, seen.shape, seen.motion) == ("blue", "post", "up")
 
 
 def test_each_attribute_is_read_for_itself() -> None:
-    other = Combination("green", "box", "bottom", "up")
+    other = Combination("green", "plank", "bottom", "up")
     assert observe(drawn(ONE, 1)).matches(other) == dict.fromkeys(ATTRIBUTES, False)
     assert observe(drawn(ONE._replace(color="green"), 1)).matches(other) == {
         name: name == "color" for name in ATTRIBUTES
