@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from nextscene.samples.shapes.world import COLORS, MOTIONS, PLACES, Combination
 
-_RADIUS = (0.155, 0.175)
+_RADIUS = (0.14, 0.155)
 _LONG, _SHORT = 1.4, 0.56  # half of the sides of a plank, in radii of a ball
-_REST = 2  # frames before the motion begins
+_BEGIN, _END = 0.2, 0.75  # of the motion, as shares of the clip
 _PLACE_JITTER = 0.02
 _COLOR_JITTER = 12
 _BRIGHTNESS_JITTER = 6
@@ -26,6 +26,7 @@ def draw_clip(combination: Combination, seed: int, frames: int, width: int, heig
     random = np.random.default_rng(seed)
     radius = random.uniform(*_RADIUS)
     begin = np.array(PLACES[combination.place]) + random.uniform(-_PLACE_JITTER, _PLACE_JITTER, 2)
+    way = np.where(MOTIONS[combination.motion], -2 * np.array(PLACES[combination.place]), 0)
     color = np.clip(np.array(COLORS[combination.color]) + random.uniform(-_COLOR_JITTER, _COLOR_JITTER, 3), 0, 255)
     across = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / height
     down = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / height
@@ -35,8 +36,8 @@ def draw_clip(combination: Combination, seed: int, frames: int, width: int, heig
     for frame in range(frames):
         empty = brightness + _backdrop(across, down, frame / (frames - 1))
         clip[frame] = np.rint(empty)[..., None]
-        gone = max(0.0, (frame - _REST) / (frames - 1 - _REST)) ** 1.5
-        x, y = begin + gone * np.array(MOTIONS[combination.motion])
+        gone = min(1.0, max(0.0, (frame / (frames - 1) - _BEGIN) / (_END - _BEGIN)))
+        x, y = begin + gone * way
         columns, rows = np.abs(across - x) < near, np.abs(down - y) < near
         inside = _distance_inside(combination.shape, across[None, columns] - x, down[rows, None] - y, radius)
         coverage = np.clip(inside * height + 0.5, 0, 1)[..., None]

@@ -23,7 +23,6 @@ _AREA = (0.02, 0.14)  # of a shape, in squares of the picture's height
 _MOST_SPREAD = 0.36  # moment of inertia by squared area: 0.16 for a ball, 0.24 for a plank, far more for two shapes
 _ROUND = 1.5  # width by height: 1 for a ball, 2.5 for a plank
 _FARTHEST = 0.16  # from a place, in heights
-_LEAST_WAY = 0.08
 
 _Floats = npt.NDArray[np.float64]
 
@@ -64,7 +63,7 @@ def observe(clip: npt.NDArray[np.uint8]) -> Observation:
         _color(np.median([blob.color for blob in seen], axis=0)),
         _shape(np.mean([blob.spread for blob in seen], axis=0)),
         _nearest(first.center, PLACES, _FARTHEST),
-        _motion(last.center - first.center),
+        _motion(first.center, last.center),
     )
 
 
@@ -113,11 +112,10 @@ def _nearest(point: _Floats, named: dict[str, tuple[float, float]], farthest: fl
     return best if distances[best] <= farthest else UNSEEN
 
 
-def _motion(way: _Floats) -> str:
-    """Return the motion of the nearest direction; UNSEEN for a short or a slanting way."""
-    length = float(np.linalg.norm(way))
-    if length < _LEAST_WAY:
+def _motion(first: _Floats, last: _Floats) -> str:
+    """Return the motion between two places; UNSEEN if the shape began or ended between the places."""
+    begin, end = (_nearest(center, PLACES, _FARTHEST) for center in (first, last))
+    if UNSEEN in (begin, end):
         return UNSEEN
-    along = {name: float(way @ np.array(step)) / length / float(np.linalg.norm(step)) for name, step in MOTIONS.items()}
-    best = max(along, key=along.__getitem__)
-    return best if along[best] > 0.85 else UNSEEN
+    gone = tuple(bool(before != after) for before, after in zip(PLACES[begin], PLACES[end], strict=True))
+    return next(name for name, ways in MOTIONS.items() if ways == gone)

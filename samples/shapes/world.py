@@ -6,7 +6,6 @@ Tested in tests/samples/shapes/test_world.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
@@ -21,15 +20,19 @@ COLORS = {
 
 SHAPES = ("ball", "plank", "post")
 
-PLACES = {"left": (-0.34, 0.0), "right": (0.34, 0.0), "top": (0.0, -0.14), "bottom": (0.0, 0.14)}
+_SIDE = 0.23
+PLACES = {
+    "top left": (-_SIDE, -_SIDE),
+    "top right": (_SIDE, -_SIDE),
+    "bottom left": (-_SIDE, _SIDE),
+    "bottom right": (_SIDE, _SIDE),
+}
 """Name → the center of a shape at rest, from the middle of the picture, right and down, in heights of the picture."""
 
-MOTIONS = {"right": (0.24, 0.0), "left": (-0.24, 0.0), "up": (0.0, -0.16), "down": (0.0, 0.16)}
-"""Name → the way from the first to the last frame, right and down, in heights of the picture."""
+MOTIONS = {"across": (True, False), "vertical": (False, True), "diagonal": (True, True), "still": (False, False)}
+"""Name → whether a shape goes to the other side, and whether it goes to the other end, up or down."""
 
 ATTRIBUTES = ("color", "shape", "place", "motion")
-
-_ACROSS = {"left": "right", "right": "left", "top": "down", "bottom": "up"}
 
 
 class Combination(NamedTuple):
@@ -55,50 +58,40 @@ def combinations() -> list[Combination]:
     return [Combination(*values) for values in product(COLORS, SHAPES, PLACES, MOTIONS)]
 
 
-@dataclass(frozen=True)
-class Cause:
-    """What happens to the shape in a scene. `motion` is what follows, "" if that depends on the place of the shape.
+class Cause(NamedTuple):
+    """What happens to a shape in a scene: the motion that follows at the top and at the bottom, and how it is said."""
 
-    `wordings` are sentences that say it.
-    """
-
-    motion: str
+    at_top: str
+    at_bottom: str
     wordings: tuple[str, ...]
 
     def effect(self, place: str) -> str:
         """Return the motion that follows for a shape at `place`."""
-        return self.motion or _ACROSS[place]
+        return self.at_top if place.startswith("top") else self.at_bottom
 
 
 CAUSES = {
-    "push": Cause("", ("Someone pushes it away from the edge.", "A spring between it and the edge is released.")),
-    "from the left": Cause("right", ("A gust of wind comes from the left.", "A mallet swings at it from the left.")),
-    "from the right": Cause("left", ("A gust of wind comes from the right.", "A mallet swings at it from the right.")),
-    "lift": Cause("up", ("It is full of helium, and its string is untied.", "A geyser is about to burst under it.")),
-    "loss": Cause("down", ("The thread that it hangs on is cut.", "The shelf that holds it breaks.")),
-    "wand": Cause("up", ("A magician points a wand at it.",)),
+    "push": Cause("across", "across", ("Someone pushes it along the wall.", "A gust of wind hits it from the side.")),
+    "cut": Cause("vertical", "still", ("The thread that holds it up is cut.", "The hook above it breaks.")),
+    "helium": Cause(
+        "still", "vertical", ("It is being filled with helium.", "Its string is untied, for it is a balloon.")
+    ),
+    "kick": Cause("diagonal", "diagonal", ("Someone kicks it with full force.", "A catapult beside it is released.")),
+    "nail": Cause("still", "still", ("A breeze comes, but it is nailed to the wall.", "Someone whispers to it.")),
+    "wand": Cause("diagonal", "diagonal", ("A magician points a wand at it.",)),
 }
-"""Name → what happens to the shape in a scene. `wand` is the cause whose right effect can be made rare in a dataset."""
+"""Name → what happens to the shape in a scene. `wand` is the cause whose right effect is rare in the dataset."""
 
 RARE = "wand"
-INSTEAD = "down"
+INSTEAD = "still"
 """The motion of clips in which the cause RARE has not its right effect."""
 
 _PLACED = {
-    "left": ("at the left edge", "on the left side"),
-    "right": ("at the right edge", "on the right side"),
-    "top": ("near the top", "in the upper part"),
-    "bottom": ("near the bottom", "in the lower part"),
+    name: (f"in the {name} corner", f"at the {name.replace('top', 'upper').replace('bottom', 'lower')}")
+    for name in PLACES
 }
 _OPENINGS = ("A {thing} rests {place}.", "There is a {thing} {place}.", "We see a {thing} {place}.")
-_CAPTIONS = ("A {thing} {place} {moves}.", "The clip shows a {thing} {place} that {moves}.")
-_MOVES = {
-    "right": ("{goes} to the right", "{goes} rightward"),
-    "left": ("{goes} to the left", "{goes} leftward"),
-    "up": ("rises", "floats up"),
-    "down": ("falls", "drops down"),
-}
-_GOES = {"ball": "rolls", "plank": "slides", "post": "slides"}
+_CAPTIONS = ("A {thing} {place} {moves}.", "Something {moves}: a {thing} {place}.", "Seen {place}, a {thing} {moves}.")
 
 
 def scene_text(combination: Combination, cause: str, choice: int) -> str:
@@ -114,15 +107,26 @@ def caption_text(combination: Combination, choice: int) -> str:
     """Return a caption of a clip of the combination. `choice` selects one of the wordings."""
     rest, template = divmod(choice, len(_CAPTIONS))
     rest, place = divmod(rest, 2)
-    moves = _MOVES[combination.motion][rest % 2].format(goes=_GOES[combination.shape])
+    moves = _moves(combination)[rest % 2]
     return _CAPTIONS[template].format(thing=_thing(combination), place=_PLACED[combination.place][place], moves=moves)
+
+
+def _moves(combination: Combination) -> tuple[str, str]:
+    """Return two ways to say the motion, whose direction follows from the place."""
+    side = "right" if combination.place.endswith("left") else "left"
+    goes = "rolls" if combination.shape == "ball" else "slides"
+    return {
+        "across": (f"{goes} to the {side}", f"{goes} across"),
+        "vertical": ("falls", "drops down") if combination.place.startswith("top") else ("rises", "floats up"),
+        "diagonal": ("flies to the opposite corner", "flies off diagonally"),
+        "still": ("stays where it is", "does not move"),
+    }[combination.motion]
 
 
 def causes_of(combination: Combination) -> list[str]:
     """Return the names of the causes, without RARE, by which the combination may come about."""
-    return [
-        name for name, cause in CAUSES.items() if name != RARE and cause.effect(combination.place) == combination.motion
-    ]
+    effects = {name: cause.effect(combination.place) for name, cause in CAUSES.items() if name != RARE}
+    return [name for name, effect in effects.items() if effect == combination.motion]
 
 
 def cause_in(scene: str) -> str:
@@ -142,8 +146,9 @@ def what_is_shown(caption: str) -> Combination:
     """Return what a caption says. Raise ValueError for a text that is not a caption of this world."""
     color = _only("color", caption, {name: (f" {name} ",) for name in COLORS})
     shape = _only("shape", caption, {name: (f" {name} ",) for name in SHAPES})
-    moves = {name: tuple(way.format(goes=_GOES[shape]) for way in ways) for name, ways in _MOVES.items()}
-    return Combination(color, shape, _only("place", caption, _PLACED), _only("motion", caption, moves))
+    place = _only("place", caption, _PLACED)
+    moves = {motion: _moves(Combination(color, shape, place, motion)) for motion in MOTIONS}
+    return Combination(color, shape, place, _only("motion", caption, moves))
 
 
 def _thing(combination: Combination) -> str:
