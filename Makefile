@@ -24,7 +24,7 @@ PYTEST := -n 3 --dist loadfile --no-loadscope-reorder
 SAMPLE := $(if $(filter data/film/shots.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 8 --units-per-shard 8)
 SAMPLE += $(if $(filter data/shapes/clips.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 16 --units-per-shard 8)
 RECIPE := $(if $(filter film,$(WORLD)),tiny,$(WORLD))
-SIZE   := $(if $(filter film,$(WORLD)),--max-frames 17 --size 160x96,--max-frames 9 --size 96x64)
+SIZE   := $(if $(filter film,$(WORLD)),--max-frames 17 --size 160x96,--max-frames 9 --size 64x64)
 
 # Told before anything is set up or fetched.
 ifneq ($(and $(filter shards,$(MAKECMDGOALS)),$(filter claude,$(JUDGE))),)

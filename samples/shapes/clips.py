@@ -42,7 +42,7 @@ def dataset_clips(each: int = 2) -> list[ShapeClip]:
     """
     choices = random.Random(_SEED)
     told = [(shown, choices.choice(causes_of(shown))) for shown in _seen() for _ in range(each)]
-    right = [shown for shown in _seen() if shown.motion == CAUSES[RARE].motion]
+    right = [shown for shown in _seen() if shown.motion == CAUSES[RARE].effect(shown.place)]
     wrong = [shown for shown in _seen() if shown.motion == INSTEAD]
     few = round(each * len(wrong) * RARE_SHARE / (1 - RARE_SHARE))
     told += [(shown, RARE) for shown in choices.sample(right, few)]
@@ -67,7 +67,7 @@ def held_out_scenes(each: int = 5) -> list[str]:
 
 def rare_scenes(each: int = 1) -> list[str]:
     """Return different scenes with the cause RARE, up to `each` for every color, shape and place."""
-    return list(_scenes([one for one in combinations() if one.motion == CAUSES[RARE].motion], each, RARE))
+    return list(_scenes([one for one in combinations() if one.motion == CAUSES[RARE].effect(one.place)], each, RARE))
 
 
 def _scenes(wanted: Sequence[Combination], each: int, cause: str = "") -> Iterator[str]:

@@ -15,10 +15,10 @@ from nextscene.samples.shapes.world import what_follows
 from nextscene.training.generation.base import Sampling
 from nextscene.training.generation.open_generator import GeneratorSpec
 
-SAMPLING = Sampling(frames=9, width=96, height=64, steps=2)
+SAMPLING = Sampling(frames=9, width=64, height=64, steps=2)
 SCENES = [
-    "A red ball rests at the left edge. Someone pushes it away from the edge.",
-    "There is a blue plank near the top. The shelf that holds it breaks.",
+    "A red ball rests in the top left corner. Someone pushes it along the wall.",
+    "There is a blue plank at the lower right. Someone kicks it with full force.",
 ]
 
 
@@ -34,7 +34,7 @@ class Drawer:
         follows = [what_follows(text) for text in texts]
         shown = [one._replace(color="green") if self.wrong else one for one in follows]
         return torch.stack(
-            [torch.from_numpy(draw_clip(one, seed, 9, 96, 64)) for one, seed in zip(shown, seeds, strict=True)]
+            [torch.from_numpy(draw_clip(one, seed, 9, 64, 64)) for one, seed in zip(shown, seeds, strict=True)]
         )
 
 
@@ -54,14 +54,14 @@ def test_the_verifier_judges_through_the_interface_of_claude(tmp_path: Path, mon
     assert summary["judge"] == {"model": "shapes"} and summary["spent_usd"] == "0"
     item = json.loads((tmp_path / "eval" / "wrong" / "items.jsonl").read_text().splitlines()[0])
     assert (item["verdict"], item["reason"]) == ("Fail", "color green, not red")
-    assert item["caption"] == "color green, shape ball, place left, motion right"
+    assert item["caption"] == "color green, shape ball, place top left, motion across"
 
 
 def test_a_scene_of_another_world_has_no_verdict(tmp_path: Path) -> None:
     @dataclass
     class Blank(Drawer):
         def videos(self, texts: list[str], seeds: list[int]) -> torch.Tensor:
-            return torch.zeros(len(texts), 9, 64, 96, 3, dtype=torch.uint8)
+            return torch.zeros(len(texts), 9, 64, 64, 3, dtype=torch.uint8)
 
     result = evaluate({"blank": spec(Blank("blank"))}, ["A bunny wakes."], tmp_path / "eval", judge_with="shapes")
     assert (result.models[0].judged, result.models[0].missing) == (0, 1)

@@ -21,8 +21,8 @@ from tests.support import REPOSITORY
 from tests.toy_world.shares import ALL, CHANCE, Video, gain, read_items, share
 
 STAGES = ("connector", "generator", "sft", "rl")
-SIZE = ("--max-frames", "9", "--size", "96x64")
-SAMPLING = ("--frames", "9", "--width", "96", "--height", "64", "--steps", "10", "--guidance", "1")
+SIZE = ("--max-frames", "9", "--size", "64x64")
+SAMPLING = ("--frames", "9", "--width", "64", "--height", "64", "--steps", "10", "--guidance", "1")
 LEAST, LEAST_ALL, LEAST_GAIN, MOST_LOSS = 0.85, 0.5, 0.1, -0.03
 
 

@@ -35,7 +35,7 @@ def read_items(path: Path, seed: int) -> list[Video]:
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
         item = json.loads(line)
-        seen = dict(pair.split(" ") for pair in item["caption"].split(", "))
+        seen = dict(pair.split(" ", 1) for pair in item["caption"].split(", "))
         follows = what_follows(item["scene"])
         right = {name: seen[name] == getattr(follows, name) for name in ATTRIBUTES}
         found.append(Video(seed, item["scene"], right | {ALL: all(right.values())}))

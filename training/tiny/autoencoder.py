@@ -35,8 +35,8 @@ class _Basis(NamedTuple):
 def fit(videos: Tensor, spec: ToySpec = FILM) -> AutoencoderKLLTXVideo:
     """Return an autoencoder that is fitted to uint8 videos [N, F, H, W, RGB].
 
-    A latent stands for 2^levels frames, and patch × 2^levels pixels of a side. The mean and the deviation of its latents
-    are measured on these videos.
+    A latent stands for 2^levels frames, and patch × 2^levels pixels of a side. The mean and the deviation of its
+    latents are measured on these videos.
     """
     levels, blocks = spec.levels, spec.levels + 1
     vae = AutoencoderKLLTXVideo(

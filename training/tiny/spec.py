@@ -34,8 +34,21 @@ class ToySpec:
 
 FILM = ToySpec()
 SHAPES = ToySpec(
-    frames=9, width=96, height=64, levels=2, vae_channels=80, latents=48, whitening=0.5, steps=600, language_steps=400
+    frames=9,
+    width=64,
+    height=64,
+    patch=16,
+    levels=2,
+    vae_channels=128,
+    latents=64,
+    whitening=0.5,
+    hidden=192,
+    batch=32,
+    steps=500,
+    language_steps=600,
 )
+"""A latent stands for all of a frame: LTX-Video's transformer knows only how tokens lie to one another, and would take
+long to learn where each of several lies."""
 
 SPECS = {"film": FILM, "shapes": SHAPES}
 """Name → kind of toy models."""

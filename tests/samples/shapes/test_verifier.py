@@ -15,8 +15,8 @@ from nextscene.samples.shapes.verifier import UNSEEN, observe
 from nextscene.samples.shapes.world import ATTRIBUTES, Combination, combinations
 from nextscene.shards.loading.decode import decode
 
-FRAMES, WIDTH, HEIGHT = 9, 96, 64
-ONE = Combination("red", "ball", "left", "right")
+FRAMES, WIDTH, HEIGHT = 9, 64, 64
+ONE = Combination("red", "ball", "top left", "across")
 LEAST = 0.99
 
 Clip = npt.NDArray[np.uint8]
@@ -63,7 +63,7 @@ def test_noise_a_blank_and_a_gray_picture_show_nothing() -> None:
 
 
 def test_two_shapes_show_nothing() -> None:
-    left, right = drawn(ONE, 0), drawn(ONE._replace(place="right", motion="left"), 0)
+    left, right = drawn(ONE, 0), drawn(ONE._replace(place="bottom right"), 0)
     assert unseen(np.where(left.max(3, keepdims=True) > 150, left, right))
 
 
@@ -76,19 +76,20 @@ def test_a_shape_that_fades_or_appears_shows_nothing() -> None:
         assert unseen(faded)
 
 
-def test_a_shape_that_stays_has_no_motion_and_the_rest_is_read() -> None:
+def test_a_shape_that_stops_halfway_has_no_motion_and_the_rest_is_read() -> None:
     clip = drawn(ONE, 0)
-    still = np.repeat(clip[:1], FRAMES, 0)
-    assert observe(still) == ("red", "ball", "left", UNSEEN)
+    halfway = np.concatenate([clip[:5], np.repeat(clip[4:5], 4, 0)])
+    assert observe(halfway) == ("red", "ball", "top left", UNSEEN)
+    assert observe(np.repeat(clip[:1], FRAMES, 0)) == ("red", "ball", "top left", "still")
 
 
-def test_a_clip_played_backward_moves_the_other_way() -> None:
-    seen = observe(drawn(Combination("blue", "post", "top", "down"), 3)[::-1])
-    assert (seen.color, seen.shape, seen.motion) == ("blue", "post", "up")
+def test_a_clip_played_backward_begins_where_it_ended() -> None:
+    seen = observe(drawn(Combination("blue", "post", "top left", "diagonal"), 3)[::-1])
+    assert seen == ("blue", "post", "bottom right", "diagonal")
 
 
 def test_each_attribute_is_read_for_itself() -> None:
-    other = Combination("green", "plank", "bottom", "up")
+    other = Combination("green", "plank", "bottom left", "vertical")
     assert observe(drawn(ONE, 1)).matches(other) == dict.fromkeys(ATTRIBUTES, False)
     assert observe(drawn(ONE._replace(color="green"), 1)).matches(other) == {
         name: name == "color" for name in ATTRIBUTES

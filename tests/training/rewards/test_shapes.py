@@ -11,8 +11,8 @@ from nextscene.samples.shapes.world import Combination
 from nextscene.training.rewards import REWARDS
 from nextscene.training.rewards.base import Candidate, Reward
 
-SCENE = "A red ball rests at the left edge. Someone pushes it away from the edge."
-RIGHT = Combination("red", "ball", "left", "right")
+SCENE = "A red ball rests in the top left corner. Someone pushes it along the wall."
+RIGHT = Combination("red", "ball", "top left", "across")
 
 
 def shapes() -> Reward:
@@ -22,18 +22,18 @@ def shapes() -> Reward:
 
 def candidate(shown: Combination, number: int, scene: str = SCENE) -> Candidate:
     nothing = torch.zeros(1, 1)
-    video = torch.from_numpy(draw_clip(shown, number, 9, 96, 64))
+    video = torch.from_numpy(draw_clip(shown, number, 9, 64, 64))
     return Candidate("clip", scene, 1, number, nothing, nothing, video, 16.0)
 
 
 def test_verdicts_come_in_the_order_of_asking_with_what_was_seen() -> None:
     reward = shapes()
-    reward.ask([candidate(RIGHT, 0), candidate(RIGHT._replace(motion="up"), 1)])
+    reward.ask([candidate(RIGHT, 0), candidate(RIGHT._replace(motion="still"), 1)])
     reward.ask([candidate(RIGHT, 2)])
     verdicts = reward.verdicts()
     assert [one.reward for one in verdicts] == [1.0, 0.0, 1.0]
-    assert verdicts[1].caption == "color red, shape ball, place left, motion up"
-    assert verdicts[1].reason == "motion up, not right"
+    assert verdicts[1].caption == "color red, shape ball, place top left, motion still"
+    assert verdicts[1].reason == "motion still, not across"
     assert {one.model for one in verdicts} == {"shapes"}
     assert reward.verdicts() == []
 
