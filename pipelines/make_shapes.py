@@ -35,7 +35,7 @@ HELD_OUT, RARE = "held_out.txt", "rare.txt"
 
 @click.command(cls=Command)
 @click.argument("folder", type=LocalPath())
-@handle_errors("what is in FOLDER is whole; run the same command again to go on")
+@handle_errors("what is in FOLDER is whole; run the same command again to continue")
 def main(folder: Path) -> None:
     """Draw a world that can be learned: colored shapes, and scenes from which their motion follows.
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from nextscene.common.storage import Storage
 from nextscene.evaluation.report.make import write_evaluation_report
 from nextscene.shards.format.layout import REPORT
-from tests.browser import PLAYS, Shown, chromium, show
+from tests.browser import Shown, chromium, show
 
 pytestmark = pytest.mark.slow
 

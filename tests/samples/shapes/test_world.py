@@ -43,7 +43,7 @@ def test_a_caption_says_what_is_shown_in_all_its_wordings() -> None:
         assert {what_is_shown(caption) for caption in captions} == {combination}
 
 
-def test_each_combination_has_a_cause_and_the_same_cause_has_other_effects_elsewhere() -> None:
+def test_each_combination_has_a_cause_whose_effect_depends_on_the_place() -> None:
     assert all(causes_of(combination) for combination in combinations())
     assert {place: CAUSES["cut"].effect(place) for place in PLACES} == {
         **{"top left": "vertical", "top right": "vertical"},

@@ -258,7 +258,7 @@ def test_the_base_learns_to_tell_noise_from_videos_by_their_captions(
     assert losses[0] < 0.5 * float((noise - clean[:1]).square().mean())
 
 
-def test_the_autoencoder_of_shapes_gives_back_clips_that_the_verifier_reads_right() -> None:
+def test_the_verifier_reads_clips_from_the_autoencoder_of_shapes() -> None:
     """Clips that it was not fitted to, one of each combination held out."""
     seen = [one for one in combinations() if not one.is_held_out]
     vae = fit(clips(seen, 0), SHAPES)
