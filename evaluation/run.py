@@ -21,7 +21,7 @@ from nextscene.evaluation.model_names import explain_bad_name
 from nextscene.evaluation.progress import NewProgress, Silent
 from nextscene.evaluation.report.make import write_evaluation_report
 from nextscene.evaluation.video_folder import VIDEOS, Record, VideoFolder
-from nextscene.evaluation.video_judge import VIDEO_JUDGES, JudgeTerms, VideoJudge
+from nextscene.evaluation.video_judge import VIDEO_JUDGES, VideoJudgeTerms, VideoJudge
 from nextscene.evaluation.videos import make_missing, plan_videos
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.prices import Price
@@ -67,7 +67,7 @@ def evaluate(
     run = uuid.uuid4().hex
     with claimed(Storage.at(out), EVALUATION) as place, hold_lock(place, run) as heartbeat:
         folder = heartbeat.out
-        terms = JudgeTerms(judge or ClaudeConfig(), price, folder, budget_usd, run)
+        terms = VideoJudgeTerms(judge or ClaudeConfig(), price, folder, budget_usd, run)
         with closing(VIDEO_JUDGES[judge_with](terms)) as asking:
             records: dict[str, list[Record]] = {}
             for name, spec in models.items():

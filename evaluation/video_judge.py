@@ -25,8 +25,8 @@ from nextscene.training.rewards.frames import jpeg_frames
 
 
 @dataclass(frozen=True)
-class JudgeTerms:
-    """What a judge may be opened with: the settings and price of Claude, the budget, and the folder of the answers.
+class VideoJudgeTerms:
+    """All that a judge is opened with: settings and price of Claude, the budget, and the folder of the answers.
 
     `run` is the id of the run that holds the folder's lock. A `price` of None is taken from the table of prices.
     """
@@ -63,7 +63,7 @@ class VideoJudge(Protocol):
 class ClaudeVideoJudge:
     """Claude captions each video without knowing the scene, and then says if the caption follows from the scene."""
 
-    def __init__(self, terms: JudgeTerms) -> None:
+    def __init__(self, terms: VideoJudgeTerms) -> None:
         """Raise the errors of JudgeThread, and JudgeUsageError for a model without a price."""
         price = terms.price or Prices.load().for_model(terms.claude.model, "judge.model")
         owned = RunOwnershipCheck(terms.folder, terms.run).check
@@ -93,7 +93,7 @@ class ClaudeVideoJudge:
 class ShapesVideoJudge:
     """The verifier of the sample world of moving shapes. It makes no calls, and costs nothing."""
 
-    def __init__(self, terms: JudgeTerms) -> None:
+    def __init__(self, terms: VideoJudgeTerms) -> None:
         self.settings = {"model": "shapes"}
         self._answers = 0
 
@@ -119,5 +119,8 @@ class ShapesVideoJudge:
         """Do nothing: no call is in flight."""
 
 
-VIDEO_JUDGES: dict[str, Callable[[JudgeTerms], VideoJudge]] = {"claude": ClaudeVideoJudge, "shapes": ShapesVideoJudge}
+VIDEO_JUDGES: dict[str, Callable[[VideoJudgeTerms], VideoJudge]] = {
+    "claude": ClaudeVideoJudge,
+    "shapes": ShapesVideoJudge,
+}
 """Name of each judge of videos → how it is opened. A new one is an entry here."""

@@ -1,4 +1,4 @@
-"""Whether a clip shows what follows from a scene. Tested in tests/samples/shapes/test_check.py."""
+"""The check that a clip shows what follows from its scene. Tested in tests/samples/shapes/test_check.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nextscene.samples.shapes.world import ATTRIBUTES, Combination, what_follows
 
 @dataclass(frozen=True)
 class Check:
-    """What a clip shows, and what follows from its scene."""
+    """The attributes that a clip shows, and those that follow from its scene."""
 
     seen: Observation
     expected: Combination
@@ -30,7 +30,7 @@ class Check:
 
     @property
     def caption(self) -> str:
-        """What the clip shows, in words."""
+        """The attributes that the clip shows, in words."""
         return ", ".join(f"{name} {getattr(self.seen, name)}" for name in ATTRIBUTES)
 
     @property

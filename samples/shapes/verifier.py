@@ -28,7 +28,7 @@ _Floats = npt.NDArray[np.float64]
 
 
 class Observation(NamedTuple):
-    """What a clip shows: the value of each attribute, or UNSEEN."""
+    """The value of each attribute that a clip shows, or UNSEEN."""
 
     color: str
     shape: str

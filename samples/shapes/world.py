@@ -59,7 +59,7 @@ def combinations() -> list[Combination]:
 
 
 class Cause(NamedTuple):
-    """What happens to a shape in a scene: the motion that follows at the top and at the bottom, and how it is said."""
+    """An event that a scene tells: the motion that follows at the top and at the bottom, and how it is said."""
 
     at_top: str
     at_bottom: str

@@ -24,7 +24,7 @@ _DEVIATION = 0.05
 _EMBEDDING_DEVIATION = 0.02
 
 
-class Lesson(NamedTuple):
+class ScenePair(NamedTuple):
     """A scene and the caption of the clip that follows it."""
 
     scene: str
@@ -34,7 +34,7 @@ class Lesson(NamedTuple):
 def train_language(
     whole: Qwen2_5_VLForConditionalGeneration,
     tokenizer: Any,
-    lessons: Sequence[Lesson],
+    pairs: Sequence[ScenePair],
     steps: int,
     tick: Callable[[], None],
 ) -> None:
@@ -43,7 +43,7 @@ def train_language(
     After a scene in the prompt `nsp` it has to say what happens next, after a caption in the prompt `t2v` to repeat it.
     `tick` is called after each step.
     """
-    texts = _dialogs(tokenizer, lessons)
+    texts = _dialogs(tokenizer, pairs)
     language, head = whole.model.language_model, whole.lm_head
     parameters = [*language.parameters(), *head.parameters()]
     for parameter in language.parameters():
@@ -73,14 +73,14 @@ class _Dialog(NamedTuple):
     prompt: int
 
 
-def _dialogs(tokenizer: Any, lessons: Sequence[Lesson]) -> list[_Dialog]:
+def _dialogs(tokenizer: Any, pairs: Sequence[ScenePair]) -> list[_Dialog]:
     templates = prompt_templates()
     found = []
-    for lesson in lessons:
-        answer = tokenizer(lesson.caption + END, add_special_tokens=False)["input_ids"]
+    for pair in pairs:
+        answer = tokenizer(pair.caption + END, add_special_tokens=False)["input_ids"]
         for prompt in (
-            chat_tokens(tokenizer, templates["nsp"], lesson.scene),
-            chat_tokens(tokenizer, templates["t2v"], lesson.caption),
+            chat_tokens(tokenizer, templates["nsp"], pair.scene),
+            chat_tokens(tokenizer, templates["t2v"], pair.caption),
         ):
             found.append(_Dialog(prompt + answer, len(prompt)))
     return found

@@ -26,7 +26,7 @@ from nextscene.training.model.prompter import prompt_templates
 from nextscene.training.tiny.autoencoder import fit
 from nextscene.training.tiny.base import CONDITION_SIZE, ltx_scheduler, pretrain
 from nextscene.training.tiny.language import save_qwen, text_encoder
-from nextscene.training.tiny.language_training import Lesson, train_language
+from nextscene.training.tiny.language_training import ScenePair, train_language
 from nextscene.training.tiny.spec import FILM, ToySpec
 
 _SEED = 0
@@ -104,13 +104,13 @@ def _make_language(folder: Path, texts: Sequence[str], spec: ToySpec, tick: Call
     if not spec.language_steps:
         save_qwen(folder, texts)
         return
-    lessons = [Lesson(scene, caption) for caption, scene in zip(texts[::2], texts[1::2], strict=True)]
+    pairs = [ScenePair(scene, caption) for caption, scene in zip(texts[::2], texts[1::2], strict=True)]
     # The prompts are among the tokenizer's texts, so that they become short.
-    prompts = [prompt.replace(TEXT, "") for prompt in prompt_templates().values()] * len(lessons)
+    prompts = [prompt.replace(TEXT, "") for prompt in prompt_templates().values()] * len(pairs)
     save_qwen(
         folder,
         [*texts, *prompts],
-        lambda whole, tokenizer: train_language(whole, tokenizer, lessons, spec.language_steps, tick),
+        lambda whole, tokenizer: train_language(whole, tokenizer, pairs, spec.language_steps, tick),
     )
 
 

@@ -1,4 +1,7 @@
-"""Kinds of toy models: for any dataset, as the sample film, and for the world of moving shapes, which they learn."""
+"""Kinds of toy models: for any dataset, as the sample film, and for the world of moving shapes, which they learn.
+
+Tested in tests/training/tiny/test_make.py.
+"""
 
 from __future__ import annotations
 

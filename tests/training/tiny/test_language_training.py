@@ -11,15 +11,15 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from nextscene.training.model.export_pipeline import TEXT, chat_tokens
 from nextscene.training.model.prompter import prompt_templates
 from nextscene.training.tiny.language import save_qwen
-from nextscene.training.tiny.language_training import END, Lesson, train_language
+from nextscene.training.tiny.language_training import END, ScenePair, train_language
 
 pytestmark = pytest.mark.slow
 
 STEPS = 60
-LESSONS = [
-    Lesson("A log is pushed.", "It rolls."),
-    Lesson("A log is cut.", "It falls."),
-    Lesson("A bird is called.", "It flies."),
+PAIRS = [
+    ScenePair("A log is pushed.", "It rolls."),
+    ScenePair("A log is cut.", "It falls."),
+    ScenePair("A bird is called.", "It flies."),
 ]
 
 
@@ -36,18 +36,18 @@ def test_after_a_scene_it_says_what_follows_and_after_a_caption_the_caption(tmp_
     torch.manual_seed(0)
     told: list[None] = []
     prompts = [prompt.replace(TEXT, "") for prompt in prompt_templates().values()]
-    texts = [text for lesson in LESSONS for text in lesson] * 20 + prompts * 20
+    texts = [text for pair in PAIRS for text in pair] * 20 + prompts * 20
     save_qwen(
         tmp_path,
         texts,
-        lambda whole, tokenizer: train_language(whole, tokenizer, LESSONS, STEPS, lambda: told.append(None)),
+        lambda whole, tokenizer: train_language(whole, tokenizer, PAIRS, STEPS, lambda: told.append(None)),
     )
     assert len(told) == STEPS
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     whole = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32).eval()
     templates = prompt_templates()
-    for lesson in LESSONS:
-        expected = tokenizer(lesson.caption + END)["input_ids"]
-        for template, text in ((templates["nsp"], lesson.scene), (templates["t2v"], lesson.caption)):
+    for pair in PAIRS:
+        expected = tokenizer(pair.caption + END)["input_ids"]
+        for template, text in ((templates["nsp"], pair.scene), (templates["t2v"], pair.caption)):
             said = answer(whole, chat_tokens(tokenizer, template, text))
             assert said[: len(expected)] == expected
