@@ -21,7 +21,7 @@ from nextscene.evaluation.model_names import explain_bad_name
 from nextscene.evaluation.progress import NewProgress, Silent
 from nextscene.evaluation.report.make import write_evaluation_report
 from nextscene.evaluation.video_folder import VIDEOS, Record, VideoFolder
-from nextscene.evaluation.video_judge import VIDEO_JUDGES, VideoJudgeTerms, VideoJudge
+from nextscene.evaluation.video_judge import VIDEO_JUDGES, VideoJudge, VideoJudgeTerms
 from nextscene.evaluation.videos import make_missing, plan_videos
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.prices import Price
