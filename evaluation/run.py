@@ -19,7 +19,7 @@ from nextscene.evaluation.judge_videos import judge_folder, reward_of
 from nextscene.evaluation.model_names import explain_bad_name
 from nextscene.evaluation.progress import NewProgress, Silent
 from nextscene.evaluation.video_folder import VIDEOS, Record, VideoFolder
-from nextscene.evaluation.video_judge import VIDEO_JUDGES, VideoJudgeTerms, VideoJudge
+from nextscene.evaluation.video_judge import VIDEO_JUDGES, VideoJudge, VideoJudgeTerms
 from nextscene.evaluation.videos import make_missing, plan_videos
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.prices import Price
