@@ -7,8 +7,14 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check -qq
 OLD    := error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12
 
+WORLD  ?= shapes
+ifneq ($(and $(filter train,$(MAKECMDGOALS)),$(filter shapes,$(WORLD))),)
+OUT    ?= data/nsp-shapes
+SOURCE ?= data/shapes/clips.csv
+JUDGE  ?= given
+endif
 OUT    ?= data/nsp-$(JUDGE)
-RUN    ?= runs/film
+RUN    ?= runs/$(WORLD)
 STAGES := connector generator sft rl
 SOURCE ?= data/film/shots.csv
 JUDGE  ?= film
@@ -16,6 +22,9 @@ FLAGS  ?=
 ROOMS  := common prompts judge shards curation training evaluation pipelines
 PYTEST := -n 3 --dist loadfile --no-loadscope-reorder
 SAMPLE := $(if $(filter data/film/shots.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 8 --units-per-shard 8)
+SAMPLE += $(if $(filter data/shapes/clips.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 16 --units-per-shard 8)
+RECIPE := $(if $(filter film,$(WORLD)),tiny,$(WORLD))
+SIZE   := $(if $(filter film,$(WORLD)),--max-frames 17 --size 160x96,--max-frames 9 --size 64x64)
 
 # Told before anything is set up or fetched.
 ifneq ($(and $(filter shards,$(MAKECMDGOALS)),$(filter claude,$(JUDGE))),)
@@ -29,7 +38,7 @@ endif
 
 help:
 	@echo "make shards   build the sample dataset in $(OUT)   (OUT= SOURCE= JUDGE= override, FLAGS= adds)"
-	@echo "make train    train the toy model on it, stage after stage, into $(RUN)   (OUT= RUN= override)"
+	@echo "make train    train the toy model, stage after stage, into $(RUN)   (WORLD=shapes|film OUT= RUN= override)"
 	@echo "make test     lint, types and all tests"
 	@echo "make lint     format, lint and types alone"
 	@echo "make test-fast   all tests but the slow ones, without lint"
@@ -56,6 +65,7 @@ $(VENV)/test: $(VENV)/train
 
 shards: $(VENV)/base
 	@$(if $(filter data/film/shots.csv,$(SOURCE)),$(PY) pipelines/fetch_film.py data/film)
+	@$(if $(filter data/shapes/clips.csv,$(SOURCE)),$(PY) pipelines/make_shapes.py data/shapes)
 	@$(PY) pipelines/build_nsp.py --source $(SOURCE) --out $(OUT) --judge $(JUDGE) $(SAMPLE) $(FLAGS)
 
 lint: $(VENV)/test
@@ -78,11 +88,12 @@ coverage: $(VENV)/test
 
 train: export OMP_NUM_THREADS := 1  # toy tensors gain nothing by threads, and lose much where others are at work
 train: $(VENV)/train
-	@test -f $(OUT)/manifest.json || $(MAKE) --no-print-directory shards
-	@$(PY) pipelines/make_tiny.py --data $(OUT) --out $(RUN)/tiny
-	@$(PY) pipelines/encode_latents.py --data $(OUT) --ltx $(RUN)/tiny/ltx --max-frames 17 --size 160x96
+	@test -f $(OUT)/manifest.json || \
+	    $(MAKE) --no-print-directory shards OUT=$(OUT) SOURCE=$(SOURCE) JUDGE=$(JUDGE)
+	@$(PY) pipelines/make_tiny.py --data $(OUT) --out $(RUN)/tiny --kind $(WORLD)
+	@$(PY) pipelines/encode_latents.py --data $(OUT) --ltx $(RUN)/tiny/ltx $(SIZE)
 	@for stage in $(STAGES); do \
-	    $(PY) pipelines/train.py --stage $$stage --recipe tiny --data $(OUT) --out $(RUN) \
+	    $(PY) pipelines/train.py --stage $$stage --recipe $(RECIPE) --data $(OUT) --out $(RUN) \
 	        --qwen $(RUN)/tiny/qwen --ltx $(RUN)/tiny/ltx --resume || exit $$?; \
 	done
 

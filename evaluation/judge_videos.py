@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from nextscene.judge.base import Question
-from nextscene.judge.config import ClaudeConfig
+from nextscene.evaluation.video_judge import VideoJudge
 from nextscene.shards.loading.decode import DamagedVideo, decode
 from nextscene.training.errors import TrainingStopped
-from nextscene.training.rewards.asking import JudgeThread, RewardResult, to_verdicts
-from nextscene.training.rewards.frames import jpeg_frames
+from nextscene.training.rewards.asking import RewardResult, to_verdicts
 
 Record = Mapping[str, Any]
 Item = dict[str, Any]
@@ -30,7 +28,7 @@ _VERDICTS = {1.0: "Pass", 0.0: "Fail", None: ""}
 
 
 def judge_folder(
-    asking: JudgeThread, folder: Path, records: Sequence[Record], settings: ClaudeConfig, tick: Callable[[int], None]
+    asking: VideoJudge, folder: Path, records: Sequence[Record], tick: Callable[[int], None]
 ) -> list[Item]:
     """Ask the judge about each video, and return an item for each, in order: its scene, file, caption and verdict.
 
@@ -49,8 +47,8 @@ def judge_folder(
         tick(1)
 
     for record in records:
-        pictures = jpeg_frames(_pixels(folder, record), record["fps"], settings.frames, settings.frame_height)
-        under_way.append(asking.submit(Question(record["file"], "", frames=pictures), record["scene"]))
+        video = _pixels(folder, record)
+        under_way.append(asking.submit(record["file"], video, record["fps"], record["scene"]))
         if len(under_way) == _AT_ONCE:
             take()
     while under_way:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
@@ -21,14 +21,13 @@ from nextscene.evaluation.model_names import explain_bad_name
 from nextscene.evaluation.progress import NewProgress, Silent
 from nextscene.evaluation.report.make import write_evaluation_report
 from nextscene.evaluation.video_folder import VIDEOS, Record, VideoFolder
+from nextscene.evaluation.video_judge import VIDEO_JUDGES, VideoJudge, VideoJudgeTerms
 from nextscene.evaluation.videos import make_missing, plan_videos
 from nextscene.judge.config import ClaudeConfig
-from nextscene.judge.run_ownership import RunOwnershipCheck
-from nextscene.judge.spending.prices import Price, Prices
+from nextscene.judge.spending.prices import Price
 from nextscene.shards.format.folder_mark import EVALUATION, claimed
 from nextscene.shards.format.layout import SUMMARY
 from nextscene.training.generation.open_generator import GeneratorSpec
-from nextscene.training.rewards.asking import JudgeThread
 
 
 def evaluate(
@@ -36,6 +35,7 @@ def evaluate(
     scenes: Sequence[str],
     out: str | Path,
     *,
+    judge_with: str = "claude",
     judge: ClaudeConfig | None = None,
     price: Price | None = None,
     budget_usd: Decimal | None = None,
@@ -52,10 +52,11 @@ def evaluate(
             print(model.name, model.score)
 
     Each model makes `samples` videos of each scene, `batch` at a time, with seeds derived from `seed` and the scene.
-    Claude captions each video without knowing the scene, and then says if the caption follows from the scene. The
-    folder `out` keeps videos, answers, `items.jsonl` of each model, `summary.json` and the page, `report.html`. Videos
-    that are there are not made again, and answers that are there are not asked again. `price` is that of the judge's
-    model; None takes it from the table of prices. `budget_usd` limits what is spent on `out` over all calls.
+    Claude captions each video without knowing the scene, and then says if the caption follows from the scene;
+    `judge_with` may name another judge of `evaluation.video_judge.VIDEO_JUDGES`, which spends nothing. The folder
+    `out` keeps videos, answers, `items.jsonl` of each model, `summary.json` and the page, `report.html`. Videos that
+    are there are not made again, and answers that are there are not asked again. `price` is that of the judge's model;
+    None takes it from the table of prices. `budget_usd` limits what is spent on `out` over all calls.
 
     Raise UsageError for a name that is not valid, a folder with other contents, or a missing key; JudgeStopped,
     StorageFault or TrainingStopped if it cannot continue. The same call continues it later.
@@ -63,23 +64,19 @@ def evaluate(
     for name in models:
         if problem := explain_bad_name(name):
             raise UsageError(f"the model {name!r}: {problem}")
-    judge = judge or ClaudeConfig()
-    price = price or Prices.load().for_model(judge.model, "judge.model")
     run = uuid.uuid4().hex
     with claimed(Storage.at(out), EVALUATION) as place, hold_lock(place, run) as heartbeat:
         folder = heartbeat.out
-        with _judge_thread(judge, price, folder, budget_usd, run) as asking:
+        terms = VideoJudgeTerms(judge or ClaudeConfig(), price, folder, budget_usd, run)
+        with closing(VIDEO_JUDGES[judge_with](terms)) as asking:
             records: dict[str, list[Record]] = {}
             for name, spec in models.items():
                 records[name] = plan_videos(spec, scenes, samples, seed, lambda number, one: f"{number:05}-{one}.mp4")
                 videos = VideoFolder(folder.subfolder(name), VIDEOS)
                 make_missing(videos, spec, records[name], batch, progress(f"generating {name}"))
-            results = tuple(_judge_all(asking, models, folder, records, judge, progress))
+            results = tuple(_judge_all(asking, models, folder, records, progress))
         result = EvaluationResult(results, asking.report())
-        settings = {
-            name: value for name, value in asdict(asking.settings).items() if name != "rounds"
-        }  # each video is asked about once
-        about = {"scenes": len(scenes), "samples": samples, "seed": seed, "judge": settings}
+        about = {"scenes": len(scenes), "samples": samples, "seed": seed, "judge": dict(asking.settings)}
         summary = {**about, "spent_usd": str(result.calls.spent), **result.summary()}
         folder.write_if_changed(SUMMARY, (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
         return replace(result, page_failure=_write_page(folder))
@@ -94,23 +91,11 @@ def _write_page(folder: Storage) -> str:
     return ""
 
 
-@contextmanager
-def _judge_thread(
-    judge: ClaudeConfig, price: Price, folder: Storage, budget: Decimal | None, run: str
-) -> Iterator[JudgeThread]:
-    asking = JudgeThread(judge, price, folder, budget, check_ownership=RunOwnershipCheck(folder, run).check)
-    try:
-        yield asking
-    finally:
-        asking.close()
-
-
 def _judge_all(
-    asking: JudgeThread,
+    asking: VideoJudge,
     models: Mapping[str, GeneratorSpec],
     folder: Storage,
     records: Mapping[str, list[Record]],
-    judge: ClaudeConfig,
     progress: NewProgress,
 ) -> Iterator[ModelResult]:
     shown = progress("judging")
@@ -123,7 +108,7 @@ def _judge_all(
     try:
         for name, spec in models.items():
             videos = Path(folder.full_path(f"{name}/{VIDEOS}"))
-            items = judge_folder(asking, videos, records[name], judge, tick)
+            items = judge_folder(asking, videos, records[name], tick)
             lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
             folder.write_if_changed(f"{name}/items.jsonl", lines.encode())
             yield _result(name, spec, items)

@@ -45,6 +45,7 @@ from nextscene.training.model.model_folders import export_of
 if TYPE_CHECKING:
     from nextscene.training.config import PromptForm
 
+_VBENCH = "--vbench: its videos are not judged here,"
 _GO_ON = "the videos and the answers so far are kept, and the same command continues from them"
 
 
@@ -96,6 +97,13 @@ class _Settings:
     help="Most to spend on --out, over all runs.  [default: no limit]",
 )
 @prices_option
+@click.option(
+    "--judge-with",
+    type=click.Choice(["claude", "shapes"]),
+    default="claude",
+    show_default=True,
+    help="Judge: Claude, or the verifier of the sample world of make-shapes, which reads pixels and costs nothing.",
+)
 @click.option("--judge-model", help=f"Model of the judge.  [default: {ClaudeConfig().model}]")
 @options(_Settings, without=("judge.model", "judge.rounds", "judge.prompt_version"))
 @renamed("--judge.model", "--judge-model")
@@ -117,6 +125,7 @@ def main(
     batch: int,
     budget_usd: float | None,
     prices: Path | None,
+    judge_with: str,
     judge_model: str | None,
     **flags: Any,
 ) -> None:
@@ -137,19 +146,24 @@ def main(
     sampling = {name: flags[name] for name in ("frames", "width", "height", "fps", "steps", "guidance")}
     asked = {name: value for name, value in sampling.items() if value is not None}
     opened = _models(models, originals, qwen, ltx, form or ("t2v" if vbench else "nsp"), asked)
-    amount = {"seed": seed, "batch": batch, "samples": samples or (5 if vbench else 1)}
+    amount: dict[str, Any] = {"seed": seed, "batch": batch, "samples": samples or (5 if vbench else 1)}
     if vbench:
-        _refuse({"budget_usd": budget_usd, "prices": prices, "judge_model": judge_model, **flags}, sampling)
+        _refuse({"budget_usd": budget_usd, "prices": prices, "judge_model": judge_model, **flags}, sampling, _VBENCH)
         _fill_folders(opened, texts, out, amount)
         return
     settings = chosen(_Settings, None, flags | {"judge__model": judge_model}).judge
-    budget = dollars("--budget-usd", budget_usd)
-    price = Prices.load(prices).for_model(settings.model, "judge.model")
-    check_key(instead=", or fill folders for VBench by --vbench, which asks nobody")
-    check_key_accepted(Storage.at(out), settings.model)
+    budget, price = dollars("--budget-usd", budget_usd), None
+    if judge_with == "claude":
+        price = Prices.load(prices).for_model(settings.model, "judge.model")
+        check_key(instead=", or fill folders for VBench by --vbench, which asks nobody")
+        check_key_accepted(Storage.at(out), settings.model)
+    else:
+        paid = {"budget_usd": budget_usd, "prices": prices, "judge_model": judge_model, **flags}
+        _refuse(paid, sampling, f"--judge-with {judge_with}: it asks nobody,")
     from nextscene.evaluation.run import evaluate  # imported late, because it imports torch, so that --help is fast
 
-    result = evaluate(opened, texts, out, judge=settings, price=price, budget_usd=budget, progress=_progress, **amount)
+    terms: dict[str, Any] = {"judge_with": judge_with, "judge": settings, "price": price, "budget_usd": budget}
+    result = evaluate(opened, texts, out, progress=_progress, **terms, **amount)
     print_evaluation(result)
     console.out.print(f"records   {out}: summary.json; items.jsonl and videos of each model", markup=False)
     if result.page_failure:
@@ -176,11 +190,12 @@ def _fill_folders(
         raise UsageError(f"--vbench: {error}") from error
 
 
-def _refuse(flags: Mapping[str, Any], but: Container[str]) -> None:
+def _refuse(flags: Mapping[str, Any], but: Container[str], why: str) -> None:
+    """Raise UsageError for a flag that was given and for which there is nothing, except for those in `but`."""
     for name, value in flags.items():
         if value is not None and name not in but:
             flag = f"--{name.replace('__', '.').replace('_', '-')}"
-            raise UsageError(f"--vbench: its videos are not judged here, so there is nothing for {flag}; leave it out")
+            raise UsageError(f"{why} so there is nothing for {flag}; leave it out")
 
 
 def _texts(data: str | None, split: str, scenes: Path | None, vbench: Path | None, max_scenes: int | None) -> list[str]:

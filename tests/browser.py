@@ -45,6 +45,13 @@ class Shown:
         return bool(self.page.evaluate("document.documentElement.scrollWidth") <= width)
 
 
+PLAYS = """(video) => new Promise((done) => {
+  const look = () => (video.currentTime > 0 ? done(true) : setTimeout(look, 50));
+  look();
+})"""
+"""Script that waits until a video plays. Playwright's own waiting evaluates text, which the pages' policy forbids."""
+
+
 @contextmanager
 def show(browser: Browser, file: Path, width: int) -> Iterator[Shown]:
     page = browser.new_page(viewport={"width": width, "height": 800})

@@ -167,6 +167,7 @@ class RewardConfig:
     `causal_consistency` is the paper's: the video is captioned, and the judge compares the caption with the scene.
     `retrieval` is our own and calls no API: a video passes if the distance of its latents to those of the clip that
     actually followed the scene is below the median distance to `others` clips.
+    `shapes` is that of the sample world of moving shapes: it reads the pixels of the video, and calls no API.
     """
 
     kind: str = setting("causal_consistency", "Reward of the candidates.", choices=REWARDS)

@@ -51,6 +51,7 @@ SUBCOMMANDS = {
     "generate": Subcommand(f"{_PIPELINES}.generate", "Generate videos of what happens after scenes."),
     "evaluate": Subcommand(f"{_PIPELINES}.evaluate", "Score models by causal consistency, side by side."),
     "make-tiny": Subcommand(f"{_PIPELINES}.make_tiny", "Make toy checkpoints of a dataset, to try training on a CPU."),
+    "make-shapes": Subcommand(f"{_PIPELINES}.make_shapes", "Draw a world of moving shapes that can be learned."),
     "fetch-film": Subcommand(f"{_PIPELINES}.fetch_film", "Fetch the sample film and its captioned shot list."),
     "completion": Subcommand(f"{_PIPELINES}.cli.main", "Print the script for completion in a shell.", "completion"),
 }

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 PAPER = ("connector", "generator-2", "generator-3", "sft", "rl")
 TINY = ("connector", "generator", "sft", "rl")
+TOYS = tuple(f"{kind}/{name}" for kind in ("tiny", "shapes") for name in TINY)
 
 
 def shipped(name: str) -> Recipe:
@@ -46,8 +47,8 @@ def mistake(tmp_path: Path, toml: str) -> str:
 
 def test_every_recipe_that_is_shipped_is_of_the_paper_or_of_the_toy_model() -> None:
     found = {str(file.relative_to(RECIPES).with_suffix("")) for file in RECIPES.rglob("*.toml")}
-    assert found == {*PAPER, *(f"tiny/{name}" for name in TINY)}
-    assert all(shipped(name).name == name.removeprefix("tiny/") for name in found)
+    assert found == {*PAPER, *TOYS}
+    assert all(shipped(name).name == name.rpartition("/")[2] for name in found)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_stages_follow_one_another_and_only_the_first_freezes_the_transformer(na
     ]
 
 
-@pytest.mark.parametrize("name", [*PAPER, *(f"tiny/{name}" for name in TINY)])
+@pytest.mark.parametrize("name", [*PAPER, *TOYS])
 def test_captions_come_before_and_scenes_only_in_fine_tuning(name: str) -> None:
     recipe = shipped(name)
     forms = {(mix.text, mix.prompt) for mix in recipe.mix}
@@ -95,7 +96,7 @@ def test_reinforcement_learning_has_the_papers_numbers() -> None:
     assert (recipe.steps, recipe.data.global_batch, recipe.data.micro_batch) == (60, 16, 1)
     assert (policy.group_size, policy.best_of, policy.batch, policy.steps, policy.guidance) == (24, 8, 1, 20, 3.0)
     assert recipe.reward.kind == "causal_consistency"
-    assert shipped("tiny/rl").reward.kind == "retrieval"  # which costs nothing
+    assert [shipped(f"{toy}/rl").reward.kind for toy in ("tiny", "shapes")] == ["retrieval", "shapes"]  # cost nothing
 
 
 # ---- mistakes ---------------------------------------------------------------------------------------------------

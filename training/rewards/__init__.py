@@ -27,5 +27,6 @@ class RewardEntry(NamedTuple):
 REWARDS = {
     "causal_consistency": RewardEntry("nextscene.training.rewards.consistency", "CausalConsistency", asks_claude=True),
     "retrieval": RewardEntry("nextscene.training.rewards.retrieval", "Retrieval"),
+    "shapes": RewardEntry("nextscene.training.rewards.shapes", "Shapes"),
 }
 """Name of each reward, as `reward.kind` has it in recipes → its class."""

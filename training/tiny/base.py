@@ -18,13 +18,11 @@ from nextscene.training.flow.schedule import mu, training_sigma
 from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.latents import LatentScale, encode, pack
 from nextscene.training.model.unified import coordinates
-from nextscene.training.tiny.autoencoder import LATENTS
+from nextscene.training.tiny.spec import ToySpec
 
 CONDITION_SIZE = 0.01 * 5.5**0.5
 """The root mean square of the connector's initial output, and of the condition that this transformer is trained on."""
 
-_WIDTH, _HEADS, _LAYERS = 128, 4, 4
-_BATCH = 16
 _RATE = 2e-3
 _DROPOUT = 0.1
 _TOKENS = 48
@@ -49,37 +47,37 @@ def pretrain(
     videos: Tensor,
     captions: Sequence[str],
     fps: float,
-    steps: int,
+    spec: ToySpec,
     tick: Callable[[], None],
 ) -> LTXVideoTransformer3DModel:
     """Return a transformer trained on uint8 videos [N, F, H, W, RGB] of one shape, with their captions.
 
-    `tick` is called after each of the `steps`.
+    `tick` is called after each of its steps.
     """
     latents = torch.cat([encode(vae, some).mean for some in torch.split(videos, 16)])
     grid = Grid(*latents.shape[2:])
     clean = pack(LatentScale.of(vae).normalize(latents))
     states, mask = _encoded(tokenizer, encoder, [*captions, ""])
     transformer = LTXVideoTransformer3DModel(
-        in_channels=LATENTS,
-        out_channels=LATENTS,
-        num_attention_heads=_HEADS,
-        attention_head_dim=_WIDTH // _HEADS,
-        cross_attention_dim=_WIDTH,
+        in_channels=spec.latents,
+        out_channels=spec.latents,
+        num_attention_heads=spec.heads,
+        attention_head_dim=spec.hidden // spec.heads,
+        cross_attention_dim=spec.hidden,
         caption_channels=states.shape[2],
-        num_layers=_LAYERS,
+        num_layers=spec.layers,
     )
     with torch.no_grad():
         transformer.caption_projection.linear_1.weight.div_(CONDITION_SIZE)
     optimizer = torch.optim.AdamW(transformer.parameters(), lr=_RATE, betas=(0.9, 0.99))
-    falling = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=max(steps, 2), pct_start=0.1)
-    places = coordinates(grid, Ratios.of(vae), torch.full((_BATCH,), fps))
+    falling = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=max(spec.steps, 2), pct_start=0.1)
+    places = coordinates(grid, Ratios.of(vae), torch.full((spec.batch,), fps))
     shift = mu(ltx_scheduler(), grid.tokens)
-    for _ in range(steps):
-        chosen = torch.randint(len(clean), (_BATCH,))
-        texts = torch.where(torch.rand(_BATCH) < _DROPOUT, len(captions), chosen)
-        sigma = training_sigma(TimestepDensity(), shift, torch.randn(_BATCH), torch.rand(_BATCH, 2))
-        noise = torch.randn(_BATCH, *clean.shape[1:])
+    for _ in range(spec.steps):
+        chosen = torch.randint(len(clean), (spec.batch,))
+        texts = torch.where(torch.rand(spec.batch) < _DROPOUT, len(captions), chosen)
+        sigma = training_sigma(TimestepDensity(), shift, torch.randn(spec.batch), torch.rand(spec.batch, 2))
+        noise = torch.randn(spec.batch, *clean.shape[1:])
         predicted = transformer(
             noised(clean[chosen], noise, sigma),
             states[texts],

@@ -1,4 +1,4 @@
-"""A toy Qwen2.5-VL with random weights, in the layout of the published one, and tokenizers of a dataset's words.
+"""A toy Qwen2.5-VL in the layout of the published one, with random weights or trained, and tokenizers of a dataset.
 
 Tested in tests/training/tiny/test_make.py.
 """
@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from transformers import (
     T5Tokenizer,
 )
 
+Training = Callable[[Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer], None]
+"""A training of the whole model in place, given its tokenizer."""
+
 _WORDS = 600
 _HIDDEN = 128
 _CHAT = (
@@ -33,8 +36,11 @@ _CHAT = (
 )
 
 
-def save_qwen(folder: Path, texts: Sequence[str]) -> None:
-    """Write weights and tokenizer, which `Qwen2_5_VLTextModel.from_pretrained` and AutoTokenizer can open."""
+def save_qwen(folder: Path, texts: Sequence[str], train: Training | None = None) -> None:
+    """Write weights and tokenizer, which `Qwen2_5_VLTextModel.from_pretrained` and AutoTokenizer can open.
+
+    The weights are random, or what `train` makes of them.
+    """
     tokenizer = Qwen2Tokenizer().train_new_from_iterator(
         texts, vocab_size=_WORDS, new_special_tokens=["<|im_start|>", "<|im_end|>"], show_progress=False
     )
@@ -61,6 +67,8 @@ def save_qwen(folder: Path, texts: Sequence[str]) -> None:
         )
     )
     torch.nn.init.normal_(whole.model.language_model.embed_tokens.weight, std=0.02)
+    if train:
+        train(whole, tokenizer)
     weights = {_published(name): value.detach().to(torch.bfloat16) for name, value in whole.state_dict().items()}
     save_file({name: value.contiguous() for name, value in weights.items()}, folder / "model.safetensors")
     config = settings | {

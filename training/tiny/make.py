@@ -1,11 +1,12 @@
-"""Construction of toy checkpoints from a dataset: a fitted autoencoder, a trained base transformer, a random Qwen."""
+"""Construction of toy checkpoints from a dataset: a fitted autoencoder, a trained base transformer, a small Qwen."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +21,50 @@ from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import TOYS, claimed
 from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.training.model.export_pipeline import TEXT
+from nextscene.training.model.prompter import prompt_templates
 from nextscene.training.tiny.autoencoder import fit
 from nextscene.training.tiny.base import CONDITION_SIZE, ltx_scheduler, pretrain
 from nextscene.training.tiny.language import save_qwen, text_encoder
+from nextscene.training.tiny.language_training import ScenePair, train_language
+from nextscene.training.tiny.spec import FILM, ToySpec
 
-MAX_FRAMES = 17
-WIDTH, HEIGHT = 160, 96
 _SEED = 0
 _VERSION = 2
 _STAMP = "made.json"
 _FOLDERS = ("ltx", "qwen")
 
 
-def is_made(data: str, out: Path, steps: int) -> bool:
+def is_made(data: str, out: Path, spec: ToySpec) -> bool:
     """Return True if `out` contains the models that would be made from this dataset now.
 
     Raise FileNotFoundError if models are there but the dataset is not.
     """
     try:
-        return bool(json.loads((out / _STAMP).read_text(encoding="utf-8")) == _stamp(data, steps))
+        return bool(json.loads((out / _STAMP).read_text(encoding="utf-8")) == _stamp(data, spec))
     except FileNotFoundError:
         return False
 
 
-def _stamp(data: str, steps: int) -> dict[str, Any]:
+def _stamp(data: str, spec: ToySpec) -> dict[str, Any]:
     shards = [shard.sha256 for shard in Manifest.read(Storage.at(data)).shards]
-    return {"version": _VERSION, "steps": steps, "shards": hashlib.sha256("".join(shards).encode()).hexdigest()}
+    # Only what differs from the models that every version made, so that those are not made again.
+    further = {name: value for name, value in asdict(spec).items() if value != getattr(FILM, name)}
+    shared = {"version": _VERSION, "steps": spec.steps}
+    return {**further, **shared, "shards": hashlib.sha256("".join(shards).encode()).hexdigest()}
 
 
-def make_toy_models(data: str, out: Path, steps: int, workers: int, tick: Callable[[str], None]) -> None:
+def make_toy_models(data: str, out: Path, spec: ToySpec, workers: int, tick: Callable[[str], None]) -> None:
     """Write `out`/ltx and `out`/qwen, and then the stamp that marks them complete.
 
-    The base transformer is trained for `steps` steps. `tick` is called with a description of the work, once for each
-    clip and step. Raise UsageError for a dataset without a video of enough frames, and NotOurs if `out` contains
-    something that was not made here.
+    `tick` is called with a description of the work, once for each clip and step. Raise UsageError for a dataset without
+    a video of enough frames, and NotOurs if `out` contains something that was not made here.
     """
     with claimed(Storage.at(out), TOYS):
         draft = out / UNFINISHED
         try:
-            _make(data, draft, steps, workers, tick)
-            _put(draft, out, _stamp(data, steps))
+            _make(data, draft, spec, workers, tick)
+            _put(draft, out, _stamp(data, spec))
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -77,41 +82,58 @@ def _put(draft: Path, out: Path, stamp: Mapping[str, Any]) -> None:
     Storage.at(out).write(_STAMP, (json.dumps(stamp) + "\n").encode())
 
 
-def _make(data: str, draft: Path, steps: int, workers: int, tick: Callable[[str], None]) -> None:
+def _make(data: str, draft: Path, spec: ToySpec, workers: int, tick: Callable[[str], None]) -> None:
     torch.manual_seed(_SEED)
     torch.set_num_threads(1)  # the tensors are so small that threads cost more than they save
-    videos, captions, texts, fps = _read(data, workers, tick)
+    videos, captions, texts, fps = _read(data, spec, workers, tick)
     shutil.rmtree(draft, ignore_errors=True)
-    save_qwen(draft / "qwen", texts)
+    _make_language(draft / "qwen", texts, spec, lambda: tick("training the language model"))
     tick("fitting the autoencoder")
-    vae = fit(videos)
+    vae = fit(videos, spec)
     tokenizer, encoder = text_encoder(texts, CONDITION_SIZE)
     transformer = pretrain(
-        vae, tokenizer, encoder, videos, captions, fps, steps, lambda: tick("training the base transformer")
+        vae, tokenizer, encoder, videos, captions, fps, spec, lambda: tick("training the base transformer")
     )
     LTXPipeline(
         scheduler=ltx_scheduler(), vae=vae, text_encoder=encoder, tokenizer=tokenizer, transformer=transformer
     ).save_pretrained(draft / "ltx")
 
 
-def clips_of(data: str) -> ClipDataset:
+def _make_language(folder: Path, texts: Sequence[str], spec: ToySpec, tick: Callable[[], None]) -> None:
+    """Write the language model, given the caption and the scene of each clip in turn."""
+    if not spec.language_steps:
+        save_qwen(folder, texts)
+        return
+    pairs = [ScenePair(scene, caption) for caption, scene in zip(texts[::2], texts[1::2], strict=True)]
+    # The prompts are among the tokenizer's texts, so that they become short.
+    prompts = [prompt.replace(TEXT, "") for prompt in prompt_templates().values()] * len(pairs)
+    save_qwen(
+        folder,
+        [*texts, *prompts],
+        lambda whole, tokenizer: train_language(whole, tokenizer, pairs, spec.language_steps, tick),
+    )
+
+
+def clips_of(data: str, spec: ToySpec) -> ClipDataset:
     """Return the clips of a dataset in the length and size that the toy models use."""
-    return ClipDataset(data, max_frames=MAX_FRAMES, size=(WIDTH, HEIGHT))
+    return ClipDataset(data, max_frames=spec.frames, size=(spec.width, spec.height))
 
 
-def _read(data: str, workers: int, tick: Callable[[str], None]) -> tuple[Tensor, list[str], list[str], float]:
+def _read(
+    data: str, spec: ToySpec, workers: int, tick: Callable[[str], None]
+) -> tuple[Tensor, list[str], list[str], float]:
     """Return the videos with enough frames, their captions, all texts, and the frame rate.
 
     Raise UsageError if no video has enough frames.
     """
     videos, captions, texts, fps = [], [], [], 16.0
-    for clip in DataLoader(clips_of(data), batch_size=None, num_workers=workers):  # type: ignore[arg-type]
+    for clip in DataLoader(clips_of(data, spec), batch_size=None, num_workers=workers):  # type: ignore[arg-type]
         tick("reading the clips")
         texts += [clip["caption"], clip["text"]]
-        if len(clip["video"]) == MAX_FRAMES:
+        if len(clip["video"]) == spec.frames:
             videos.append(clip["video"])
             captions.append(clip["caption"])
             fps = clip["fps"]
     if not videos:
-        raise UsageError(f"{data} has no video of {MAX_FRAMES} frames, of which the toy model is made")
+        raise UsageError(f"{data} has no video of {spec.frames} frames, of which the toy model is made")
     return torch.stack(videos), captions, texts, fps

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import REPORT
 from nextscene.training.report.make import write_run_report
-from tests.browser import Shown, chromium, contrast, luminance, show
+from tests.browser import PLAYS, Shown, chromium, contrast, luminance, show
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def test_a_chart_tells_its_numbers_under_the_pointer_and_by_keys(shown: Shown) -
 def test_a_video_is_fetched_once_it_is_to_be_played_and_plays(shown: Shown, run: Path) -> None:
     strip = shown.page.locator(".film-card").nth(1)
     strip.locator(".play").nth(1).click()
-    shown.page.wait_for_function("document.querySelector('video')?.currentTime > 0")
+    assert shown.page.locator("video").evaluate(PLAYS)
     assert shown.page.evaluate(
         "[document.querySelector('video').videoWidth, document.querySelector('video').loop]"
     ) == [32, True]

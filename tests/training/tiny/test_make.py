@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen
 
 from nextscene.common.errors import UsageError
 from nextscene.pipelines.make_tiny import main
+from nextscene.samples.shapes.drawing import draw_clip
+from nextscene.samples.shapes.verifier import observe
+from nextscene.samples.shapes.world import Combination, combinations
 from nextscene.shards.format.folder_mark import NotOurs
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.flow.schedule import sampling_sigmas
@@ -32,11 +37,12 @@ from nextscene.training.tiny.autoencoder import fit
 from nextscene.training.tiny.base import CONDITION_SIZE, pretrain
 from nextscene.training.tiny.language import save_qwen, text_encoder
 from nextscene.training.tiny.make import is_made, make_toy_models
+from nextscene.training.tiny.spec import FILM, SHAPES, ToySpec
 from tests.shards.clips import clip_dataset
 
 pytestmark = pytest.mark.slow
 
-STEPS = 2
+SPEC = replace(FILM, steps=2)
 
 
 def quiet(_: str) -> None:
@@ -52,7 +58,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def made(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "tiny"
-    ended = CliRunner().invoke(main, ["--data", data, "--out", str(out), "--steps", str(STEPS)])
+    ended = CliRunner().invoke(main, ["--data", data, "--out", str(out), "--steps", str(SPEC.steps)])
     assert ended.exit_code == 0, ended.stderr
     return out
 
@@ -228,7 +234,9 @@ def test_the_base_learns_to_tell_noise_from_videos_by_their_captions(
     videos, captions = slopes(2)[:, :9, :32, :64], ["red dusk over hills", "a blue pond at noon"]
     tokenizer, encoder = text_encoder(captions * 20, CONDITION_SIZE)
     told: list[None] = []
-    transformer = pretrain(vae, tokenizer, encoder, videos, captions, 16.0, 60, lambda: told.append(None))
+    transformer = pretrain(
+        vae, tokenizer, encoder, videos, captions, 16.0, replace(FILM, steps=60), lambda: told.append(None)
+    )
     assert len(told) == 60
     words = tokenizer(captions, padding="max_length", max_length=48, return_tensors="pt")
     clean = pack(LatentScale.of(vae).normalize(encode(vae, videos).mean))
@@ -250,6 +258,21 @@ def test_the_base_learns_to_tell_noise_from_videos_by_their_captions(
     assert losses[0] < 0.5 * float((noise - clean[:1]).square().mean())
 
 
+def test_the_verifier_reads_clips_from_the_autoencoder_of_shapes() -> None:
+    """Clips that it was not fitted to, one of each combination held out."""
+    seen = [one for one in combinations() if not one.is_held_out]
+    vae = fit(clips(seen, 0), SHAPES)
+    held_out = [one for one in combinations() if one.is_held_out]
+    decoded = decode(vae, encode(vae, clips(held_out, 1000)).mean)
+    right = [all(observe(video).matches(one).values()) for video, one in zip(decoded.numpy(), held_out, strict=True)]
+    assert sum(right) / len(right) >= 0.97
+
+
+def clips(drawn: Sequence[Combination], seed: int) -> Tensor:
+    size = (SHAPES.frames, SHAPES.width, SHAPES.height)
+    return torch.from_numpy(np.stack([draw_clip(one, seed + number, *size) for number, one in enumerate(drawn)]))
+
+
 # ---- made whole or not at all --------------------------------------------------------------------------------------
 
 
@@ -260,15 +283,16 @@ def sums(folder: Path) -> dict[str, str]:
 
 def test_the_same_data_gives_the_same_bytes_whoever_reads_it(data: str, made: Path, tmp_path: Path) -> None:
     torch.randn(3)
-    make_toy_models(data, tmp_path / "again", STEPS, 1, quiet)
+    make_toy_models(data, tmp_path / "again", SPEC, 1, quiet)
     assert sums(tmp_path / "again") == sums(made)
 
 
 def test_they_stand_for_one_dataset_and_number_of_steps(data: str, made: Path, tmp_path: Path) -> None:
-    assert is_made(data, made, STEPS)
-    assert not is_made(data, made, STEPS + 1)
-    assert not is_made(clip_dataset(tmp_path, [17, 17, 17]).uri, made, STEPS)
-    assert not is_made(data, tmp_path / "nowhere", STEPS)
+    assert is_made(data, made, SPEC)
+    assert not is_made(data, made, replace(SPEC, steps=3))
+    assert not is_made(data, made, SHAPES)
+    assert not is_made(clip_dataset(tmp_path, [17, 17, 17]).uri, made, SPEC)
+    assert not is_made(data, tmp_path / "nowhere", SPEC)
 
 
 @pytest.mark.parametrize("moment", ["reading the clips", "training the base transformer"])
@@ -279,41 +303,41 @@ def test_what_was_interrupted_leaves_nothing_behind_that_stands(data: str, tmp_p
 
     out = tmp_path / "tiny"
     with pytest.raises(KeyboardInterrupt):
-        make_toy_models(data, out, STEPS, 0, interrupt)
+        make_toy_models(data, out, SPEC, 0, interrupt)
     assert not out.exists()
-    make_toy_models(data, out, STEPS, 0, quiet)
-    assert is_made(data, out, STEPS) and [path.name for path in tmp_path.iterdir()] == ["tiny"]
+    make_toy_models(data, out, SPEC, 0, quiet)
+    assert is_made(data, out, SPEC) and [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
 def test_a_folder_of_something_else_is_never_replaced(data: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "weights").write_text("a week's work")
     with pytest.raises(NotOurs, match="run holds 'weights'"):
-        make_toy_models(data, tmp_path / "run", STEPS, 0, quiet)
+        make_toy_models(data, tmp_path / "run", SPEC, 0, quiet)
     assert (tmp_path / "run" / "weights").read_text() == "a week's work"
 
 
 def test_without_a_video_of_enough_frames_that_is_told(tmp_path: Path) -> None:
     short = clip_dataset(tmp_path / "data", [9, 9, 1]).uri
     with pytest.raises(UsageError, match="no video of 17 frames"):
-        make_toy_models(short, tmp_path / "tiny", STEPS, 0, quiet)
+        make_toy_models(short, tmp_path / "tiny", SPEC, 0, quiet)
     assert not (tmp_path / "tiny").exists()
 
 
 def test_what_others_laid_beside_them_stays_when_they_are_made_anew(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lay(_data: str, draft: Path, steps: int, *_: object) -> None:
+    def lay(_data: str, draft: Path, spec: ToySpec, *_: object) -> None:
         for name in ("ltx", "qwen"):
             (draft / name).mkdir(parents=True)
-            (draft / name / f"of {steps}").touch()
+            (draft / name / f"of {spec.steps}").touch()
 
     monkeypatch.setattr("nextscene.training.tiny.make._make", lay)
     out = tmp_path / "tiny"
     for steps in (1, 2):
-        make_toy_models(data, out, steps, 0, quiet)
+        make_toy_models(data, out, replace(FILM, steps=steps), 0, quiet)
         (out / "notes.txt").write_text("mine")
-        assert is_made(data, out, steps)
+        assert is_made(data, out, replace(FILM, steps=steps))
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert names == {"ltx/of 2", "qwen/of 2", "made.json", "nextscene.json", "notes.txt"}
 
@@ -323,7 +347,7 @@ def test_what_others_laid_beside_them_stays_when_they_are_made_anew(
 
 def test_the_command_finds_nothing_to_do_where_they_stand(data: str, made: Path) -> None:
     before = sums(made)
-    ended = CliRunner().invoke(main, ["--data", data, "--out", str(made), "--steps", str(STEPS)])
+    ended = CliRunner().invoke(main, ["--data", data, "--out", str(made), "--steps", str(SPEC.steps)])
     assert ended.exit_code == 0 and "Nothing to do" in ended.output
     assert sums(made) == before
 
