@@ -20,6 +20,7 @@ ROOMS = "common|prompts|judge|shards|curation|training|evaluation|pipelines|next
 OTHERS_FLAGS = {
     "--address",  # ray start
     "--check",  # ruff
+    "--control",  # python -m tests.toy_world
     "--gpus-per-node",  # sbatch
     "--head",  # ray start
     "--ignore-missing",  # sha256sum

@@ -18,7 +18,8 @@ def resumed_recipe(recipe: Recipe, given: Collection[str], before: CheckpointInf
     unless it is given anew, and what changed in a recipe's file since then is named. A setting that the run does not
     know, because it is newer, has its default.
 
-    Raise SettingsError if the settings do not fit together. Whether they may change at all, `training.stage` checks.
+    Raise SettingsError if the settings do not fit together. `training.build_stage` checks whether they may
+    change at all.
     """
     wanted, recorded = recipe.all_settings(), _recorded(recipe, before)
     began = from_names(Recipe, recorded, "settings")

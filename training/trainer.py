@@ -11,6 +11,7 @@ from statistics import fmean
 import torch
 
 from nextscene.common.errors import UsageError
+from nextscene.training.build_stage import build_stage
 from nextscene.training.checkpoint import Checkpoints
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.data.batches import TrainingBatch
@@ -35,7 +36,7 @@ from nextscene.training.recipe import STAGES
 from nextscene.training.report.page_thread import PageThread
 from nextscene.training.sample_layout import SAMPLES
 from nextscene.training.sample_videos import PromptSamples, VideoSampler
-from nextscene.training.stage import StageState, bridge_config, build_stage
+from nextscene.training.stage import StageState, bridge_config
 from nextscene.training.summary import UNKNOWN, StageSummary
 
 

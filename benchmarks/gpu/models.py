@@ -199,7 +199,7 @@ def ratios(size: Size) -> Ratios:
 
 
 def unified(size: Size, recipe: Recipe, device: torch.device) -> UnifiedModel:
-    """Return the model of a stage as `training.stage` builds it.
+    """Return the model of a stage as `training.build_stage` builds it.
 
     Trained parts are in float32, frozen parts in the precision of computation.
     """

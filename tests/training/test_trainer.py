@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from nextscene.common.fence import LOCK
 from nextscene.common.storage import Storage
 from nextscene.shards.loading.loader import Loader
+from nextscene.training.build_stage import build_stage
 from nextscene.training.checkpoint_info import CheckpointInfo
 from nextscene.training.data.batches import BatchEncoder, BatchPreparer
 from nextscene.training.data.datasets import MixDatasets
@@ -32,7 +33,6 @@ from nextscene.training.model.grid import Ratios
 from nextscene.training.model.pretrained import new_bridge
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.stage import build_stage
 from nextscene.training.trainer import train
 from tests.training.stages import SMALL, Quiet, Stage, by_ranks, on_rank, replace
 

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from nextscene.training.build_stage import build_stage
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.costs import model_sizes
@@ -25,7 +26,7 @@ from nextscene.training.objectives.grpo.group import CandidateScene
 from nextscene.training.objectives.grpo.grpo import Grpo
 from nextscene.training.objectives.grpo.judged_group import JudgedGroup
 from nextscene.training.recipe import Recipe
-from nextscene.training.stage import StageState, build_stage
+from nextscene.training.stage import StageState
 from tests.training.objectives.grpo.toys import (
     RL,
     Judge,

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from nextscene.common.errors import UsageError
+from nextscene.training.build_stage import _check_fits
 from nextscene.training.checkpoint_info import CheckpointInfo, latest
 from nextscene.training.config import PolicyConfig
 from nextscene.training.distributed.process_group import current_world
@@ -29,7 +30,6 @@ from nextscene.training.objectives.grpo.grpo import Grpo
 from nextscene.training.objectives.grpo.rollout import Rollout
 from nextscene.training.recipe import Recipe
 from nextscene.training.rewards.base import Candidate, RewardVerdict
-from nextscene.training.stage import _check_fits
 from nextscene.training.trainer import train
 from tests.training.objectives.grpo.toys import (
     RL,

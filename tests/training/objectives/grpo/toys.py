@@ -86,7 +86,7 @@ def nobody_knows(_: Candidate) -> None:
 
 
 def judged_by(judge: Judge) -> Iterator[None]:
-    return patch("nextscene.training.stage.build_reward", lambda *_: Toy(judge))
+    return patch("nextscene.training.build_stage.build_reward", lambda *_: Toy(judge))
 
 
 def rl_on_rank(
