@@ -56,10 +56,10 @@ def main(data: str, out: Path, kind: str, steps: int | None) -> None:
     130 by Ctrl-C.
     """
     spec = SPECS[kind]
-    _make(data, out, spec if steps is None else replace(spec, steps=steps))
+    _make(data, out, spec if steps is None else replace(spec, steps=steps), "tiny" if kind == "film" else kind)
 
 
-def _make(data: str, out: Path, spec: ToySpec) -> None:
+def _make(data: str, out: Path, spec: ToySpec, recipe: str) -> None:
     check_out(out, TOYS, data)
     check_dataset("--data", data, "train")
     from nextscene.training.tiny.make import clips_of, is_made, make_toy_models
@@ -81,7 +81,7 @@ def _make(data: str, out: Path, spec: ToySpec) -> None:
     finally:
         bar.end()
     console.out.print(f"made      {out}/qwen and {out}/ltx, of {len(clips):,} clips", markup=False)
-    training = command("train", "--recipe", "tiny", "--data", data, "--qwen", out / "qwen", "--ltx", out / "ltx")
+    training = command("train", "--recipe", recipe, "--data", data, "--qwen", out / "qwen", "--ltx", out / "ltx")
     console.out.print(f"next      {training} …", markup=False)
 
 

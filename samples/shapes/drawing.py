@@ -33,12 +33,14 @@ def draw_clip(combination: Combination, seed: int, frames: int, width: int, heig
     across = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / height
     down = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / height
     brightness = 120 + random.uniform(-_BRIGHTNESS_JITTER, _BRIGHTNESS_JITTER)
+    level, stripes = _backdrop(across, down)
     clip = np.empty((frames, height, width, 3), np.uint8)
     near = 1.5 * radius
     for frame in range(frames):
-        empty = brightness + _backdrop(across, down, frame / (frames - 1))
-        clip[frame] = np.rint(empty)[..., None]
-        gone = min(1.0, max(0.0, (frame / (frames - 1) - _BEGIN) / (_END - _BEGIN)))
+        time = frame / (frames - 1)
+        empty = brightness + level + stripes * (_STRIPES[0] + (_STRIPES[1] - _STRIPES[0]) * time)
+        clip[frame] = np.rint(empty).astype(np.uint8)[..., None]
+        gone = min(1.0, max(0.0, (time - _BEGIN) / (_END - _BEGIN)))
         x, y = begin + gone * way
         columns, rows = np.abs(across - x) < near, np.abs(down - y) < near
         inside = _distance_inside(combination.shape, across[None, columns] - x, down[rows, None] - y, radius)
@@ -48,17 +50,15 @@ def draw_clip(combination: Combination, seed: int, frames: int, width: int, heig
     return clip
 
 
-def _backdrop(across: _Floats, down: _Floats, time: float) -> npt.NDArray[np.float32]:
-    """Return the backdrop of a frame, [height, width], from its mean: brighter to the right, and striped.
+def _backdrop(across: _Floats, down: _Floats) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the level of a backdrop [width], brighter to the right, and the sign of its stripes [height, width].
 
-    The stripes lie in the upper half and stand in the lower half, and become stronger with `time`, from 0 to 1.
+    The stripes lie in the upper half and stand in the lower half, and become stronger with time.
     LTX-Video's transformer knows only how tokens lie to one another. The backdrop tells it where and when they are.
     """
-    dark, strong = _STRIPES
-    size = dark + (strong - dark) * time
-    lying, standing = (np.where(np.floor(axis / _STRIPE_WIDTH) % 2 == 0, size, -size) for axis in (down, across))
+    lying, standing = (np.where(np.floor(axis / _STRIPE_WIDTH) % 2 == 0, 1, -1) for axis in (down, across))
     stripes = np.where(down[:, None] < 0, lying[:, None], standing[None, :])
-    return np.asarray(_SLOPE * across / across[-1] + stripes, np.float32)
+    return np.asarray(_SLOPE * across / across[-1], np.float32), stripes.astype(np.float32)
 
 
 def _distance_inside(shape: str, x: _Floats, y: _Floats, radius: float) -> npt.NDArray[np.float32]:

@@ -23,6 +23,7 @@ from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.training.model.export_pipeline import TEXT
 from nextscene.training.model.prompter import prompt_templates
+from nextscene.training.model.quiet_libraries import silence_libraries
 from nextscene.training.tiny.autoencoder import fit
 from nextscene.training.tiny.base import CONDITION_SIZE, ltx_scheduler, pretrain
 from nextscene.training.tiny.language import save_qwen, text_encoder
@@ -60,6 +61,7 @@ def make_toy_models(data: str, out: Path, spec: ToySpec, workers: int, tick: Cal
     `tick` is called with a description of the work, once for each clip and step. Raise UsageError for a dataset without
     a video of enough frames, and NotOurs if `out` contains something that was not made here.
     """
+    silence_libraries()
     with claimed(Storage.at(out), TOYS):
         draft = out / UNFINISHED
         try:

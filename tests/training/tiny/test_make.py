@@ -60,6 +60,8 @@ def made(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "tiny"
     ended = CliRunner().invoke(main, ["--data", data, "--out", str(out), "--steps", str(SPEC.steps)])
     assert ended.exit_code == 0, ended.stderr
+    assert "--recipe tiny" in ended.stdout
+    assert "Writing model shards" not in ended.stderr  # a bar of transformers'
     return out
 
 

@@ -27,7 +27,7 @@ _COLUMNS = 8
 _WIDTH = 160  # width of a candidate's picture
 _EDGE = 4
 _LINE = 14
-_VIDEO_WIDTH = 256
+_VIDEO_WIDTH = 256  # at most
 _MAX_VIDEOS_HELD = 16
 _COLORS = {"Pass": "#2e9e4f", "Fail": "#c23b3b", "missing": "#8a8a8a"}
 
@@ -91,7 +91,8 @@ def write_candidate_video(one: Candidate, folder: Path) -> None:
     """Write a small video of a candidate, beside the page of its group. Raise OSError."""
     place = folder / CANDIDATES / f"step-{one.step}"
     place.mkdir(parents=True, exist_ok=True)
-    width, height = _VIDEO_WIDTH, round(_VIDEO_WIDTH * one.video.shape[1] / one.video.shape[2])
+    width = min(_VIDEO_WIDTH, one.video.shape[2])
+    height = round(width * one.video.shape[1] / one.video.shape[2])
     frames = [np.asarray(Image.fromarray(frame.numpy()).resize((width, height))) for frame in one.video]
     write_mp4(place / f"{one.clip_id}-{one.number:02}.mp4", np.stack(frames), one.fps)
 

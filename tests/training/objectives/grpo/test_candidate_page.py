@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from nextscene.training.objectives.grpo.advantage import Selected
-from nextscene.training.objectives.grpo.candidate_page import CandidatePage, PageWriter
+from nextscene.training.objectives.grpo.candidate_page import CandidatePage, PageWriter, write_candidate_video
 from nextscene.training.rewards.base import Candidate, RewardVerdict
 
 
@@ -98,3 +98,10 @@ def test_few_videos_are_held_at_once_and_a_failure_is_told(tmp_path: Path) -> No
     assert len(writer._videos) == 16
     assert "candidates" in writer.finish()
     writer.close()
+
+
+def test_a_video_is_never_enlarged(tmp_path: Path) -> None:
+    empty, video = torch.zeros(1, 1), torch.zeros(2, 48, 64, 3, dtype=torch.uint8)
+    write_candidate_video(Candidate("clip", "A dog barks.", 3, 0, empty, empty, video, 16.0), tmp_path)
+    with av.open(str(tmp_path / "candidates/step-3/clip-00.mp4")) as container:
+        assert [(frame.width, frame.height) for frame in container.decode(video=0)] == [(64, 48)] * 2
