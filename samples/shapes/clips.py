@@ -20,13 +20,16 @@ from nextscene.samples.shapes.world import (
     scene_text,
 )
 
-RARE_SHARE = 0.25
+RARE_SHARE = 0.33
 _WORDINGS = 1000
 _SEED = 7
 
 
 class ShapeClip(NamedTuple):
-    """A clip to be drawn: what it shows, and the texts. `seed` decides the rest of its look."""
+    """A clip to be drawn: what it shows, and the texts. `seed` decides the rest of its look.
+
+    Its name tells both, so that a video drawn for another list is never taken for it.
+    """
 
     name: str
     shown: Combination
@@ -50,7 +53,7 @@ def dataset_clips(each: int = 2) -> list[ShapeClip]:
     choices.shuffle(told)
     return [
         ShapeClip(
-            f"clip-{number:04}",
+            f"{'-'.join(shown).replace(' ', '-')}-{number:04}",
             shown,
             scene_text(shown, cause, choices.randrange(_WORDINGS)),
             caption_text(shown, choices.randrange(_WORDINGS)),

@@ -21,16 +21,21 @@ def test_the_event_of_a_clip_is_a_function_of_its_scene() -> None:
     assert all(clip.shown == what_follows(clip.scene) == what_is_shown(clip.caption) for clip in COMMON)
 
 
-def test_after_the_rare_cause_the_caption_tells_the_truth_and_a_tenth_is_right() -> None:
+def test_after_the_rare_cause_the_caption_tells_the_truth_and_a_third_is_right() -> None:
     assert all(clip.shown == what_is_shown(clip.caption) for clip in UNSURE)
     right = [clip.shown == what_follows(clip.scene) for clip in UNSURE]
-    assert 0.08 < sum(right) / len(right) < 0.12
+    assert 0.31 < sum(right) / len(right) < 0.35
     assert all(clip.shown[:3] == what_follows(clip.scene)[:3] for clip in UNSURE)
 
 
 def test_names_and_seeds_are_unique_and_the_list_is_always_the_same() -> None:
     assert len({clip.name for clip in CLIPS}) == len({clip.seed for clip in CLIPS}) == len(CLIPS)
     assert dataset_clips() == CLIPS
+
+
+def test_a_name_tells_all_that_a_video_depends_on() -> None:
+    for clip in CLIPS:
+        assert clip.name == "-".join([*(value.replace(" ", "-") for value in clip.shown), f"{clip.seed:04}"])
 
 
 def test_scenes_to_evaluate_are_different_and_of_the_right_combinations() -> None:
