@@ -7,11 +7,15 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check -qq
 OLD    := error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12
 
-WORLD  ?= shapes
+# A judge or a source that is named is of another dataset than that of the drawn world.
+WORLD  := $(or $(WORLD),$(if $(strip $(JUDGE)$(SOURCE)),film,shapes))
 ifneq ($(and $(filter train,$(MAKECMDGOALS)),$(filter shapes,$(WORLD))),)
+ifneq ($(strip $(JUDGE)$(SOURCE)),)
+$(error WORLD=shapes has a source and a judge of its own; leave JUDGE and SOURCE out, or take WORLD=film)
+endif
 OUT    ?= data/nsp-shapes
-SOURCE ?= data/shapes/clips.csv
-JUDGE  ?= given
+SOURCE := data/shapes/clips.csv
+JUDGE  := given
 endif
 OUT    ?= data/nsp-$(JUDGE)
 RUN    ?= runs/$(WORLD)

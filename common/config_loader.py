@@ -153,8 +153,8 @@ def _with_names_of_today(cls: type[Any], values: Mapping[str, Any], where: str) 
     for name, value in values.items():
         now = renamed.get(name, name)
         if now != name:
-            if now in values:
-                raise SettingsError(f"{where}: {name} is the old name of {now}; leave {name} out")
+            if now in values or now in named:
+                raise SettingsError(f"{where}: {name} is the old name of {now}, which is there too; leave {name} out")
             _log.warning("%s: %s is now called %s; the old name works until the next release", where, name, now)
         named[now] = value
     return named

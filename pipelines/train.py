@@ -30,6 +30,7 @@ from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.cli.generation import scenes_in
 from nextscene.pipelines.cli.options import chosen, dollars, given_settings, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_out
@@ -184,7 +185,7 @@ def main(
     if resume:
         settings, changes = recipe_to_resume(settings, given_settings(Recipe, flags), out)
         for change in changes if _leads() else ():
-            console.err.print(change, markup=False)
+            console.err.print(with_flags(change), markup=False)
     for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
         if value is not None and not settings.asks_claude:
             raise UsageError(f"{flag}: only the reward causal_consistency of --stage rl costs money; leave {flag} out")

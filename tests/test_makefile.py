@@ -78,3 +78,26 @@ def test_test_fast_leaves_the_slow_tests_out(environment: Path) -> None:
     done = make("-n", f"VENV={environment}", "test-fast").stdout
     assert "-m pytest" in done and '-m "not slow"' in done
     assert "-m mypy" not in done
+
+
+@pytest.mark.parametrize(
+    ("words", "source", "kind"),
+    [
+        ((), "data/shapes/clips.csv", "shapes"),
+        (("WORLD=film",), "data/film/shots.csv", "film"),
+        (("JUDGE=none",), "data/film/shots.csv", "film"),
+        (("SOURCE=own.csv",), "own.csv", "film"),
+    ],
+)
+def test_train_takes_the_drawn_world_unless_another_dataset_is_named(
+    environment: Path, tmp_path: Path, words: tuple[str, ...], source: str, kind: str
+) -> None:
+    done = make("-n", f"VENV={environment}", "train", f"OUT={tmp_path / 'out'}", *words)
+    assert done.returncode == 0, done.stderr
+    assert f"--kind {kind}" in done.stdout and f"--source {source} " in done.stdout
+
+
+@pytest.mark.parametrize("word", ["JUDGE=claude", "SOURCE=own.csv"])
+def test_the_drawn_world_has_a_source_and_a_judge_of_its_own(environment: Path, word: str) -> None:
+    done = make("-n", f"VENV={environment}", "train", "WORLD=shapes", word)
+    assert done.returncode == 2 and "leave JUDGE and SOURCE out" in done.stderr

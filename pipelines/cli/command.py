@@ -64,13 +64,22 @@ def renamed(old: str, now: str) -> Callable[[F], F]:
 
 
 def _with_names_of_today(args: Iterable[str], parameters: Iterable[click.Parameter]) -> Iterator[str]:
-    """Yield the words of a command line, with old names of flags replaced by new ones. Print a warning for each."""
+    """Yield the words of a command line, with old names of flags replaced by new ones. Print a warning for each.
+
+    Raise UsageError for a flag that is given by both.
+    """
     names = {flag: one.now for one in parameters if isinstance(one, OldName) for flag in one.opts}
+    words = list(args)
+    flags = {word.partition("=")[0] for word in words[: words.index("--") if "--" in words else None]}
     is_flags = True
-    for word in args:
+    for word in words:
         is_flags = is_flags and word != "--"
         flag, equals, value = word.partition("=")
         if is_flags and flag in names:
+            if twice := [other for other in flags - {flag} if names.get(other, other) == names[flag]]:
+                raise click.UsageError(
+                    f"{flag} is the old name of {names[flag]}, and {twice[0]} is given too; name one"
+                )
             console.err.print(f"{flag} is now called {names[flag]}; the old name works until the next release")
             yield f"{names[flag]}{equals}{value}"
         else:

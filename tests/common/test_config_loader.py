@@ -127,6 +127,8 @@ def test_an_old_name_works_and_warns_of_the_new_one(tmp_path: Path, caplog: pyte
 
 def test_an_old_name_beside_the_new_one_is_refused(tmp_path: Path) -> None:
     assert "units is the old name of unit_size" in mistake(tmp_path, "units = 4\nunit_size = 5\n")
+    both = "[within]\ndepth = 1\n[inner]\ndepth = 2\n"
+    assert "within.depth is the old name of inner.depth" in mistake(tmp_path, both)
 
 
 @given(

@@ -26,6 +26,7 @@ _MAX_FILE_BYTES = 4 << 20
 _MAX_CANDIDATES = 64
 _MAX_REASON = 600
 _WIDTH = 160
+_SHEET_WIDTH = 1280
 _VERDICTS = ("Pass", "Fail", "missing")
 
 
@@ -46,7 +47,10 @@ class CandidateCard:
 
 @dataclass(frozen=True)
 class GroupCard:
-    """A scene and its candidates, highest reward first. `why` says why it is on the page."""
+    """A scene and its candidates, highest reward first. `why` says why it is on the page.
+
+    `sheet` is a picture of all of them, if the record is too old to say where each of them is in it, and otherwise "".
+    """
 
     step: int
     why: str
@@ -54,6 +58,7 @@ class GroupCard:
     judged_by: str
     usd: float
     candidates: tuple[CandidateCard, ...]
+    sheet: str = ""
 
     @property
     def rewards(self) -> list[float]:
@@ -130,7 +135,9 @@ def _card(run: Path, found: _Found, why: str) -> GroupCard:
     candidates.sort(key=lambda one: (one.reward is None, -(one.reward or 0.0), one.number))
     usd = sum(_number(one.get("usd")) or 0.0 for one in record["candidates"])
     scene, judged_by = str(record.get("scene", "")), str(record.get("judged_by", ""))
-    return GroupCard(found.step, why, Excerpt.of(scene), judged_by, usd, tuple(candidates))
+    is_old = picture is not None and all("box" not in one for one in record["candidates"])
+    sheet = jpeg_data(picture, _SHEET_WIDTH) if picture and is_old else ""
+    return GroupCard(found.step, why, Excerpt.of(scene), judged_by, usd, tuple(candidates), sheet)
 
 
 def _candidate(run: Path, found: _Found, one: Mapping[str, Any], picture: Image.Image | None) -> CandidateCard:

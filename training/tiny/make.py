@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from nextscene.common.atomic import UNFINISHED
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
+from nextscene.samples.shapes.world import what_follows
 from nextscene.shards.format.folder_mark import TOYS, claimed
 from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.loading.dataset import ClipDataset
@@ -39,12 +40,22 @@ _FOLDERS = ("ltx", "qwen")
 def is_made(data: str, out: Path, spec: ToySpec) -> bool:
     """Return True if `out` contains the models that would be made from this dataset now.
 
-    Raise FileNotFoundError if models are there but the dataset is not.
+    Raise FileNotFoundError if models are there but the dataset is not, and UsageError if they are of another kind: runs
+    that were trained from them could not continue without them.
     """
     try:
-        return bool(json.loads((out / _STAMP).read_text(encoding="utf-8")) == _stamp(data, spec))
+        made = json.loads((out / _STAMP).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
+    wanted = _stamp(data, spec)
+    if {**made, **_of_data(wanted)} != wanted:
+        raise UsageError(f"{out} holds toy models of another kind; choose another `out`, or the `kind` of these")
+    return bool(made == wanted)
+
+
+def _of_data(stamp: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what differs between models of one kind."""
+    return {name: stamp[name] for name in ("version", "steps", "shards")}
 
 
 def _stamp(data: str, spec: ToySpec) -> dict[str, Any]:
@@ -106,6 +117,7 @@ def _make_language(folder: Path, texts: Sequence[str], spec: ToySpec, tick: Call
     if not spec.language_steps:
         save_qwen(folder, texts)
         return
+    _check_scenes(texts[1::2])
     pairs = [ScenePair(scene, caption) for caption, scene in zip(texts[::2], texts[1::2], strict=True)]
     # The prompts are among the tokenizer's texts, so that they become short.
     prompts = [prompt.replace(TEXT, "") for prompt in prompt_templates().values()] * len(pairs)
@@ -114,6 +126,15 @@ def _make_language(folder: Path, texts: Sequence[str], spec: ToySpec, tick: Call
         [*texts, *prompts],
         lambda whole, tokenizer: train_language(whole, tokenizer, pairs, spec.language_steps, tick),
     )
+
+
+def _check_scenes(scenes: Sequence[str]) -> None:
+    """Raise UsageError unless all are scenes of the world of shapes."""
+    for scene in scenes:
+        try:
+            what_follows(scene)
+        except ValueError as error:
+            raise UsageError(f"{error}; its models are made of that world's clips; choose another `kind`") from error
 
 
 def clips_of(data: str, spec: ToySpec) -> ClipDataset:

@@ -36,6 +36,17 @@ def test_an_old_name_of_a_flag_works_and_names_the_new_one(form: list[str]) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    "both", [["--judge.model", "a", "--judge-model", "b"], ["--judge-model=b", "--judge.model=a"]], ids=" ".join
+)
+def test_a_flag_given_by_both_of_its_names_is_refused(both: list[str]) -> None:
+    ended = run(*both)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "error: --judge.model is the old name of --judge-model, and --judge-model is given too; name one\n"
+    )
+
+
 def test_behind_a_double_hyphen_nothing_is_a_flag() -> None:
     ended = run("--", "--simple")
     assert (ended.stdout, ended.stderr) == ('{"judge_model": null, "plain": false, "words": ["--simple"]}\n', "")

@@ -54,7 +54,7 @@ def test_a_record_that_is_none_of_ours_is_left_out(tmp_path: Path, text: str) ->
     assert [group.step for group in read_groups(tmp_path, "rl")] == [1]
 
 
-def test_a_record_of_an_earlier_version_has_no_pictures_of_its_own(tmp_path: Path) -> None:
+def test_a_record_of_an_earlier_version_shows_the_picture_of_the_group(tmp_path: Path) -> None:
     write_group(tmp_path / "rl", 1, [1.0, 0.0])
     (file,) = (tmp_path / "rl/candidates/step-1").glob("*.json")
     record = json.loads(file.read_text())
@@ -62,6 +62,13 @@ def test_a_record_of_an_earlier_version_has_no_pictures_of_its_own(tmp_path: Pat
         one["box"] = box
     file.write_text(json.dumps(record))
     (group,) = read_groups(tmp_path, "rl")
+    assert [one.jpeg for one in group.candidates] == ["", ""] and group.sheet == ""
+    for one in record["candidates"]:
+        del one["box"]
+    file.write_text(json.dumps(record))
+    (group,) = read_groups(tmp_path, "rl")
     assert [one.jpeg for one in group.candidates] == ["", ""]
+    with Image.open(file.with_suffix(".png")) as drawn, Image.open(io.BytesIO(base64.b64decode(group.sheet))) as shown:
+        assert shown.size == drawn.size  # it is narrower than the page
     (file.with_suffix(".png")).unlink()
     assert len(read_groups(tmp_path, "rl")) == 1 and read_groups(tmp_path, "sft") == []

@@ -292,9 +292,20 @@ def test_the_same_data_gives_the_same_bytes_whoever_reads_it(data: str, made: Pa
 def test_they_stand_for_one_dataset_and_number_of_steps(data: str, made: Path, tmp_path: Path) -> None:
     assert is_made(data, made, SPEC)
     assert not is_made(data, made, replace(SPEC, steps=3))
-    assert not is_made(data, made, SHAPES)
     assert not is_made(clip_dataset(tmp_path, [17, 17, 17]).uri, made, SPEC)
     assert not is_made(data, tmp_path / "nowhere", SPEC)
+
+
+def test_models_of_another_kind_are_never_replaced(data: str, made: Path) -> None:
+    """A run may have been trained from them."""
+    with pytest.raises(UsageError, match="holds toy models of another kind"):
+        is_made(data, made, SHAPES)
+
+
+def test_models_of_shapes_are_made_of_its_scenes_alone(data: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="names 0 of the colors of this world"):
+        make_toy_models(data, tmp_path / "tiny", SHAPES, 0, quiet)
+    assert not (tmp_path / "tiny").exists()
 
 
 @pytest.mark.parametrize("moment", ["reading the clips", "training the base transformer"])
