@@ -30,10 +30,10 @@ def build_optimizer(named: Mapping[str, nn.Parameter], chosen: OptimizerConfig) 
     if chosen.kind == "prodigy":
         # Its authors recommend bias correction and the safeguard for diffusion models.
         return Prodigy(groups, lr=chosen.lr, betas=betas, use_bias_correction=True, safeguard_warmup=True)
-    adamw = torch.optim.AdamW(groups, lr=chosen.lr, betas=betas)
+    adamw = torch.optim.AdamW(groups, lr=chosen.lr, betas=betas, fused=True)
     for parameter in named.values():
         adamw.state[parameter] = {
-            "step": torch.tensor(0.0),
+            "step": torch.tensor(0.0, device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
