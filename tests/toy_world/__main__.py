@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import random
-import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nextscene.samples.shapes.world import ATTRIBUTES
@@ -23,23 +24,22 @@ from tests.toy_world.shares import ALL, CHANCE, Video, gain, read_items, share
 STAGES = ("connector", "generator", "sft", "rl")
 SIZE = ("--max-frames", "9", "--size", "64x64")
 SAMPLING = ("--frames", "9", "--width", "64", "--height", "64", "--steps", "10", "--guidance", "1")
+SAMPLES = {"held_out": 1, "rare": 4}
+"""Name of each file of scenes → videos of each scene."""
 LEAST, LEAST_ALL, LEAST_GAIN, MOST_LOSS = 0.85, 0.5, 0.1, -0.03
 
 
-class Clock:
-    """Wall and CPU seconds of commands, one line for each."""
-
-    def __init__(self) -> None:
-        self.wall = self.cpu = 0.0
-
-    def run(self, name: str, *arguments: object) -> None:
-        """Run a command of pipelines/. Raise CalledProcessError if it fails."""
-        begun, before = time.monotonic(), _cpu_of_children()
-        command = [sys.executable, REPOSITORY / "pipelines" / f"{name}.py", *map(str, arguments)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        wall, cpu = time.monotonic() - begun, _cpu_of_children() - before
-        self.wall, self.cpu = self.wall + wall, self.cpu + cpu
-        print(f"{name:<16}{wall:8.1f} s {cpu:8.1f} CPU-s  {' '.join(map(str, arguments[:2]))}", flush=True)
+def run(name: str, *arguments: object) -> None:
+    """Run a command of pipelines/, and print its time. Raise RuntimeError if it fails."""
+    begun = time.monotonic()
+    command = [sys.executable, REPOSITORY / "pipelines" / f"{name}.py", *map(str, arguments)]
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    _, status, used = os.wait4(started.pid, 0)
+    started.returncode = os.waitstatus_to_exitcode(status)
+    if started.returncode:
+        raise RuntimeError(f"{command} ended with code {started.returncode}")
+    wall, cpu = time.monotonic() - begun, used.ru_utime + used.ru_stime
+    print(f"{name:<16}{wall:8.1f} s {cpu:8.1f} CPU-s  {' '.join(map(str, arguments[:2]))}", flush=True)
 
 
 def main() -> int:
@@ -49,18 +49,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/toy-world"))
     asked = parser.parse_args()
     out = asked.out / ("control" if asked.control else "shapes")
-    clock = Clock()
-    data = prepare(out, clock, asked.control)
-    held_out: dict[str, list[Video]] = {"sft": [], "rl": []}
-    rare: dict[str, list[Video]] = {"sft": [], "rl": []}
-    for seed in range(asked.seeds):
-        stages = STAGES[:-1] if asked.control else STAGES
-        run = train(out, data, seed, stages, clock)
-        for scenes, samples, found in (("held_out", 1, held_out), ("rare", 4, rare)):
-            where = evaluate(out, run, scenes, samples, stages, clock)
-            for stage in stages[2:]:
-                found[stage] += read_items(where / stage / "items.jsonl", seed)
-    print(f"in all          {clock.wall:8.1f} s {clock.cpu:8.1f} CPU-s")
+    stages = STAGES[:-1] if asked.control else STAGES
+    data = prepare(out, asked.control)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = list(pool.map(lambda seed: learn(out, data, seed, stages), range(asked.seeds)))
+    held_out, rare = ({stage: judged(runs, scenes, stage) for stage in stages[2:]} for scenes in SAMPLES)
     kept = print_shares("held-out combinations after sft", held_out["sft"])
     if asked.control:
         return 0
@@ -70,17 +63,17 @@ def main() -> int:
     return 0 if print_gains(rare, held_out) and kept else 1
 
 
-def prepare(out: Path, clock: Clock, control: bool) -> Path:
+def prepare(out: Path, control: bool) -> Path:
     """Draw the world, build the dataset and its latents, and make the toy models. Return the dataset."""
     drawn, data = out / "drawn", out / "data"
-    clock.run("make_shapes", drawn)
+    run("make_shapes", drawn)
     source = drawn / "clips.csv"
     if control:
         source = shuffle_scenes(source)
     units = ("--test", "0.1", "--split-by", "clip", "--unit-size", "16", "--units-per-shard", "8")
-    clock.run("build_nsp", "--source", source, "--out", data, "--judge", "given", *units)
-    clock.run("make_tiny", "--data", data, "--out", out / "tiny", "--kind", "shapes")
-    clock.run("encode_latents", "--data", data, "--ltx", out / "tiny" / "ltx", *SIZE)
+    run("build_nsp", "--source", source, "--out", data, "--judge", "given", *units)
+    run("make_tiny", "--data", data, "--out", out / "tiny", "--kind", "shapes")
+    run("encode_latents", "--data", data, "--ltx", out / "tiny" / "ltx", *SIZE)
     return data
 
 
@@ -98,22 +91,30 @@ def shuffle_scenes(source: Path) -> Path:
     return shuffled
 
 
-def train(out: Path, data: Path, seed: int, stages: tuple[str, ...], clock: Clock) -> Path:
-    run, tiny = out / f"run-{seed}", out / "tiny"
+def learn(out: Path, data: Path, seed: int, stages: tuple[str, ...]) -> Path:
+    """Train the stages with a seed, and evaluate those after the first two. Return the folder of the run."""
+    folder = out / f"run-{seed}"
+    tiny = ("--qwen", out / "tiny" / "qwen", "--ltx", out / "tiny" / "ltx")
     for stage in stages:
-        models = ("--qwen", tiny / "qwen", "--ltx", tiny / "ltx", "--seed", seed, "--resume")
-        clock.run("train", "--stage", stage, "--recipe", "shapes", "--data", data, "--out", run, *models)
-    return run
+        where = ("--data", data, "--out", folder, *tiny)
+        run("train", "--stage", stage, "--recipe", "shapes", *where, "--seed", seed, "--resume")
+    models = [part for stage in stages[2:] for part in ("--model", f"{stage}={_checkpoint(folder / stage)}")]
+    for scenes, samples in SAMPLES.items():
+        texts = ("--scenes", out / "drawn" / f"{scenes}.txt", "--out", evaluated(folder, scenes))
+        amount = ("--samples", samples, "--batch", 16, "--judge-with", "shapes")
+        run("evaluate", *models, *tiny, *texts, *SAMPLING, *amount)
+    return folder
 
 
-def evaluate(out: Path, run: Path, scenes: str, samples: int, stages: tuple[str, ...], clock: Clock) -> Path:
-    where, tiny = run.with_name(f"{run.name}-{scenes}"), out / "tiny"
-    models = [part for stage in stages[2:] for part in ("--model", f"{stage}={_checkpoint(run / stage)}")]
-    from_tiny = ("--qwen", tiny / "qwen", "--ltx", tiny / "ltx")
-    amount = ("--samples", samples, "--batch", 16, "--judge-with", "shapes")
-    texts = ("--scenes", out / "drawn" / f"{scenes}.txt")
-    clock.run("evaluate", *models, *from_tiny, *texts, "--out", where, *SAMPLING, *amount)
-    return where
+def judged(runs: list[Path], scenes: str, stage: str) -> list[Video]:
+    """Return the judged videos that a stage made of the scenes, those of all runs together."""
+    places = [evaluated(folder, scenes) / stage / "items.jsonl" for folder in runs]
+    return [video for seed, place in enumerate(places) for video in read_items(place, seed)]
+
+
+def evaluated(folder: Path, scenes: str) -> Path:
+    """Return the folder of an evaluation of a run."""
+    return folder.with_name(f"{folder.name}-{scenes}")
 
 
 def _checkpoint(stage: Path) -> Path:
@@ -142,11 +143,6 @@ def print_gains(rare: dict[str, list[Video]], held_out: dict[str, list[Video]]) 
             is_raised = scenes == "rare" and name == "motion"
             kept = kept and (mean >= LEAST_GAIN and low > 0 if is_raised else mean >= MOST_LOSS)
     return kept
-
-
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
