@@ -69,7 +69,7 @@ def pretrain(
     )
     with torch.no_grad():
         transformer.caption_projection.linear_1.weight.div_(CONDITION_SIZE)
-    optimizer = torch.optim.AdamW(transformer.parameters(), lr=_RATE, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(transformer.parameters(), lr=_RATE, betas=(0.9, 0.99), fused=True)
     falling = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=max(spec.steps, 2), pct_start=0.1)
     places = coordinates(grid, Ratios.of(vae), torch.full((spec.batch,), fps))
     shift = mu(ltx_scheduler(), grid.tokens)
@@ -98,5 +98,5 @@ def pretrain(
 @torch.no_grad()
 def _encoded(tokenizer: T5Tokenizer, encoder: T5EncoderModel, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Return the states of texts, [texts, tokens, width], and a mask that is 0 for padding."""
-    words = tokenizer(list(texts), padding="max_length", max_length=_TOKENS, truncation=True, return_tensors="pt")
+    words = tokenizer(list(texts), padding="longest", max_length=_TOKENS, truncation=True, return_tensors="pt")
     return encoder(words.input_ids, attention_mask=words.attention_mask)[0], words.attention_mask

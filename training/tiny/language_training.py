@@ -51,7 +51,7 @@ def train_language(
             torch.nn.init.normal_(parameter, std=_DEVIATION)
     for table in (language.embed_tokens.weight, head.weight):
         torch.nn.init.normal_(table, std=_EMBEDDING_DEVIATION)
-    optimizer = torch.optim.AdamW(parameters, lr=_RATE, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, betas=(0.9, 0.99), fused=True)
     falling = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=max(steps, 2), pct_start=0.1)
     for _ in range(steps):
         ids, mask, labels = _batch([texts[int(number)] for number in torch.randint(len(texts), (_BATCH,))])

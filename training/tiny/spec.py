@@ -47,7 +47,7 @@ SHAPES = ToySpec(
     whitening=0.5,
     hidden=192,
     batch=32,
-    steps=500,
+    steps=1500,
     language_steps=600,
 )
 """A latent stands for all of a frame: LTX-Video's transformer knows only how tokens lie to one another, and would take
