@@ -58,7 +58,7 @@ def _fail(error: Exception, go_on: str, damaged: str) -> None:
         case UsageError():
             console.fail(" ".join(str(error).splitlines()), error.exit_code)
         case ModuleNotFoundError():
-            how = "install nextscene with its extra `train`, in a clone by pip install '.[train]'"
+            how = "install nextscene[train], in a clone by pip install '.[train]'"
             console.fail(f"{error.name} is not installed; {how}", UsageError.exit_code)
         case DataError():
             console.fail(damaged, error.exit_code)

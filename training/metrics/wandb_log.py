@@ -27,8 +27,8 @@ def check_wandb(project: str) -> None:
     """
     if find_spec("wandb") is None:
         raise UsageError(
-            f"`logging.wandb` {project}: the package wandb is not installed; install nextscene with its extra `wandb`,"
-            " in a clone by pip install '.[wandb]'"
+            f"`logging.wandb` {project}: the package wandb is not installed; install nextscene[wandb], in a clone by"
+            " pip install '.[wandb]'"
         )
     import wandb
 
