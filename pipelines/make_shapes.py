@@ -37,8 +37,9 @@ HELD_OUT, RARE = "held_out.txt", "rare.txt"
 @click.argument("folder", type=LocalPath())
 @handle_errors("what is in FOLDER is whole; run the same command again to continue")
 def main(folder: Path) -> None:
-    """Draw a world that can be learned: colored shapes, and scenes from which their motion follows.
+    """Draw a world of moving shapes that can be learned.
 
+    A video shows a colored shape, whose motion follows from a scene.
     FOLDER/clips.csv lists the videos with their captions and scenes, for build --judge given. A fifth of the
     combinations of color, shape, place and motion is in no video: FOLDER/held_out.txt has scenes that they follow, for
     evaluate --scenes. FOLDER/rare.txt has scenes whose right effect is rare in the videos. What is there already is

@@ -149,7 +149,7 @@ LATER += [word for name in ("blip3o", "vidgen", "openvid", "opens2v") for word i
         (["--data", "data=a", "--data", "data=b"], ["--data data", "twice"]),
         (["--qwen", "/nowhere"], ["--qwen /nowhere", "config.json"]),
         (["--ltx", "/nowhere"], ["--ltx /nowhere", "transformer"]),
-        (["--recipe", "huge"], ["--recipe huge", "connector, generator-2, generator-3, rl, sft, tiny"]),
+        (["--recipe", "huge"], ["--recipe huge", "connector, generator-2, generator-3, rl, sft, shapes, tiny"]),
         (["--stage", "sft"], ["--stage sft", "connector"]),
         (LATER, ["generator-2", "connector", "not finished", "train that first", "--init"]),
         ([*LATER, "--init", "previous"], ["connector", "not finished"]),

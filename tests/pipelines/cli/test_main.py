@@ -29,6 +29,7 @@ SCRIPTS = {
     "train": "train",
     "generate": "generate",
     "evaluate": "evaluate",
+    "make-shapes": "make_shapes",
     "make-tiny": "make_tiny",
     "fetch-film": "fetch_film",
 }
