@@ -72,7 +72,8 @@ def _find(frame: npt.NDArray[np.uint8]) -> _Blob | None:
     height, width, _ = frame.shape
     red, green, blue = (frame[..., channel] for channel in range(3))
     colorful = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    strongest = float(np.sort(colorful, axis=None)[-(height * height // 100)])
+    nearly_all = -(height * height // 100)
+    strongest = float(np.partition(colorful, nearly_all, axis=None)[nearly_all])
     if strongest < _LEAST_COLORFUL:
         return None
     mask = colorful > strongest / 2
