@@ -92,7 +92,9 @@ def test_a_resumed_stage_logs_to_the_same_run_and_file(tmp_path: Path, capfd: py
 
 def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nextscene.training.metrics.wandb_log.find_spec", lambda _: None)
-    with pytest.raises(UsageError, match=r"`logging.wandb` a-project: the package wandb is not installed; install nextscene"):
+    with pytest.raises(
+        UsageError, match=r"`logging.wandb` a-project: the package wandb is not installed; install nextscene"
+    ):
         check_wandb("a-project")
 
 
