@@ -29,7 +29,7 @@ LEFT_HERE = (
 def test_a_job_s_package_leaves_data_runs_and_environments_out(tmp_path: Path) -> None:
     """Also where the folder is no git repository: Ray reads the two files itself."""
     folder = tmp_path / "nextscene"
-    for room in ("nextscene", *BELOW, "samples"):
+    for room in ("nextscene", *BELOW):
         shutil.copytree(REPOSITORY / room, folder / room, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".gitignore", ".rayignore", "constraints.txt", "pyproject.toml"):
         shutil.copyfile(REPOSITORY / name, folder / name)
