@@ -58,9 +58,13 @@ def evaluate(
     are there are not made again, and answers that are there are not asked again. `price` is that of the judge's model;
     None takes it from the table of prices. `budget_usd` limits what is spent on `out` over all calls.
 
-    Raise UsageError for a name that is not valid, a folder with other contents, or a missing key; JudgeStopped,
-    StorageFault or TrainingStopped if it cannot continue. The same call continues it later.
+    Raise UsageError for a name that is not valid, an unknown judge, a folder with other contents, or a missing key;
+    JudgeStopped, StorageFault or TrainingStopped if it cannot continue. The same call continues it later.
     """
+    if judge_with not in VIDEO_JUDGES:
+        raise UsageError(
+            f"`judge_with` {judge_with!r} is not known; the judges of videos are {', '.join(VIDEO_JUDGES)}"
+        )
     for name in models:
         if problem := explain_bad_name(name):
             raise UsageError(f"the model {name!r}: {problem}")

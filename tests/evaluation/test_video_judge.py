@@ -6,10 +6,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 import torch
 
+from nextscene.common.errors import UsageError
 from nextscene.evaluation import evaluate
+from nextscene.evaluation.video_judge import VIDEO_JUDGES
+from nextscene.pipelines.evaluate import main
 from nextscene.samples.shapes.drawing import draw_clip
 from nextscene.samples.shapes.world import what_follows
 from nextscene.training.generation.base import Sampling
@@ -55,6 +59,14 @@ def test_the_verifier_judges_through_the_interface_of_claude(tmp_path: Path, mon
     item = json.loads((tmp_path / "eval" / "wrong" / "items.jsonl").read_text().splitlines()[0])
     assert (item["verdict"], item["reason"]) == ("Fail", "color green, not red")
     assert item["caption"] == "color green, shape ball, place top left, motion across"
+
+
+def test_the_command_offers_all_judges_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    (choice,) = (one.type for one in main.params if one.name == "judge_with")
+    assert isinstance(choice, click.Choice) and list(choice.choices) == list(VIDEO_JUDGES)
+    with pytest.raises(UsageError, match="`judge_with` 'pixels' is not known; the judges of videos are claude, shapes"):
+        evaluate({}, SCENES, tmp_path / "eval", judge_with="pixels")
+    assert not (tmp_path / "eval").exists()
 
 
 def test_a_scene_of_another_world_has_no_verdict(tmp_path: Path) -> None:

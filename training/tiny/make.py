@@ -70,7 +70,8 @@ def make_toy_models(data: str, out: Path, spec: ToySpec, workers: int, tick: Cal
     """Write `out`/ltx and `out`/qwen, and then the stamp that marks them complete.
 
     `tick` is called with a description of the work, once for each clip and step. Raise UsageError for a dataset without
-    a video of enough frames, and NotOurs if `out` contains something that was not made here.
+    a video of enough frames, or with other scenes than `spec` needs, and NotOurs if `out` contains something that was
+    not made here.
     """
     silence_libraries()
     with claimed(Storage.at(out), TOYS):
