@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -133,5 +134,13 @@ def _leave_to_the_parent() -> None:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
 
 
+def _ignore_repeats() -> None:
+    """Ignore signals that repeat the request to end. In its last moments Python resets other handlers to the default."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        if signal.getsignal(number) == STOPS._answer:
+            signal.signal(number, signal.SIG_IGN)
+
+
 STOPS = StopSignals()
+atexit.register(_ignore_repeats)
 os.register_at_fork(after_in_child=_leave_to_the_parent)

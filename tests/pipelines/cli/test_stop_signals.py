@@ -266,3 +266,21 @@ def test_a_signal_while_threads_are_joined_changes_nothing_or_ends_the_process(
             (tmp_path / "go").touch()
         ended = command.wait()
     assert (ended.code, ended.stderr) == (code, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_repeated_signal_while_python_takes_itself_apart_changes_nothing(number: signal.Signals) -> None:
+    code = f"""
+import os, sys
+from nextscene.pipelines.cli.stop_signals import STOPS
+STOPS.install()
+STOPS.begin()
+STOPS.end()
+class Late:  # deleted with the module, after Python has reset the handlers
+    def __del__(self, kill=os.kill, pid=os.getpid()):
+        kill(pid, {int(number)})
+late = Late()
+sys.exit(3)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert (ended.returncode, ended.stderr) == (3, "")
