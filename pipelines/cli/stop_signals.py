@@ -135,7 +135,7 @@ def _leave_to_the_parent() -> None:
 
 
 def _ignore_repeats() -> None:
-    """Ignore signals that repeat the request to end. In its last moments Python resets other handlers to the default."""
+    """Ignore repeated requests to end: in its last moments Python resets other handlers to the default."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         if signal.getsignal(number) == STOPS._answer:
             signal.signal(number, signal.SIG_IGN)
