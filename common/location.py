@@ -28,6 +28,13 @@ def is_inside(inner: Storage, outer: Storage, path: str = "") -> bool:
     return f"{_normal(inner.full_path(path))}/".startswith(f"{_normal(outer.full_path(''))}/")
 
 
+def s3_endpoint(uri: str) -> str:
+    """Return the endpoint that an s3:// URI or the environment names, without its scheme; "" for Amazon's own."""
+    named = parse_qs(split_query(uri)[1].removeprefix("?")).get("endpoint_override")
+    of_environment = next(filter(None, map(os.environ.get, _ENDPOINTS)), "")
+    return (named[0] if named else of_environment).rpartition("://")[2].rstrip("/")
+
+
 def _same(one: Path, other: Path) -> bool:
     return one == other or (one.exists() and other.exists() and one.samefile(other))
 
@@ -35,14 +42,8 @@ def _same(one: Path, other: Path) -> bool:
 def _same_store(one: str, other: str) -> bool:
     stores = connect(one)[0], connect(other)[0]
     if all(store.type_name == "s3" for store in stores):  # not equal if only the region or a credential differs
-        return _endpoint(one) == _endpoint(other)
+        return s3_endpoint(one) == s3_endpoint(other)
     return bool(stores[0] == stores[1])
-
-
-def _endpoint(uri: str) -> str:
-    named = parse_qs(split_query(uri)[1].removeprefix("?")).get("endpoint_override")
-    of_environment = next(filter(None, map(os.environ.get, _ENDPOINTS)), "")
-    return (named[0] if named else of_environment).rpartition("://")[2].rstrip("/")
 
 
 def _normal(path: str) -> str:

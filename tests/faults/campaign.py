@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -249,7 +250,7 @@ class Campaign:
 
     def trial(self, plan: Plan) -> Outcome:
         source, calm = self._sources[plan.retries], self._undisturbed(plan.retries)
-        name = f"{plan.seed}-{plan.way.replace(' ', '-')}"
+        name = f"{plan.seed}-{uuid.uuid4().hex[:8]}"  # of its own, also in the folder of journals that runs share
         out = str(self._folder / name) if plan.place == "disk" else self._bucket.uri(name)
         most = 2 if plan.weather == "odd" else 3  # a question is given up after three unreadable answers
         schedule = FaultSchedule(
