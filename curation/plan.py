@@ -58,6 +58,9 @@ class PlannedClip:
     flaw_detail: str = ""
     digest: str = ""
     scene: str = ""
+    packed: str = ""
+    crop: str = ""
+    group: str = ""
 
     @property
     def source_outcome(self) -> ClipOutcome | None:
@@ -69,9 +72,13 @@ _TYPES: dict[str, pa.DataType] = {"int": pa.int64(), "str": pa.string()}
 SCHEMA = pa.schema([pa.field(f.name, _TYPES[str(f.type)], nullable=False) for f in fields(PlannedClip)])
 
 
-def plan_schema(digests: bool, scenes: bool) -> pa.Schema:
-    """Return the columns of a plan with or without digests of contents and scenes of the source."""
-    left_out = {name for name, there in (("digest", digests), ("scene", scenes)) if not there}
+OPTIONAL_COLUMNS = frozenset(["digest", "scene", "packed", "crop", "group"])
+"""The columns that not every plan has: those of older versions lack some, and `scene` depends on the judge."""
+
+
+def plan_schema(optional: frozenset[str]) -> pa.Schema:
+    """Return the columns of a plan that has these of the OPTIONAL_COLUMNS."""
+    left_out = OPTIONAL_COLUMNS - optional
     return pa.schema([field for field in SCHEMA if field.name not in left_out])
 
 

@@ -22,7 +22,15 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.duplicate_clips import id64, one_line, refuse_duplicates
 from nextscene.curation.judge_budget import JudgeBudget
-from nextscene.curation.plan import PASSED_OVER_KEY, SHARDS_KEY, SKIPPED_KEY, UNCAPTIONED_KEY, PlannedClip, plan_schema
+from nextscene.curation.plan import (
+    OPTIONAL_COLUMNS,
+    PASSED_OVER_KEY,
+    SHARDS_KEY,
+    SKIPPED_KEY,
+    UNCAPTIONED_KEY,
+    PlannedClip,
+    plan_schema,
+)
 from nextscene.curation.source_check import SourceCheck
 from nextscene.curation.sources import Clip, SkippedFiles, Source
 from nextscene.judge.registry import JUDGES
@@ -33,24 +41,29 @@ _ROWS_PER_GROUP = 8192
 
 
 def write_plan(
-    out: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None = None, digests: bool = True
+    out: Storage,
+    source: Source,
+    config: BuildConfig,
+    judge_budget: JudgeBudget | None = None,
+    columns: frozenset[str] = OPTIONAL_COLUMNS,
 ) -> str:
     """Write `plan.parquet` atomically and return its sha256.
 
-    Without `digests` no contents are read and the plan lacks that column, as in older versions. `judge_budget` decides
-    what happens to clips without a caption if the judge could be paid to caption them.
+    `columns` are those of the OPTIONAL_COLUMNS that the plan has, if the judge uses them; older versions wrote fewer.
+    Without `digest` no contents are read. `judge_budget` decides what happens to clips without a caption if the judge
+    could be paid to caption them.
     Raise UsageError if the source is empty or missing, has a clip twice, or lacks the captions or scenes that its judge
     needs.
     """
     reads_scenes = config.judge_kind.reads_scenes
-    schema = plan_schema(digests, reads_scenes)
+    schema = plan_schema(columns if reads_scenes else columns - {"scene"})
     # Statistics would put two captions of each row group into the footer, which every reader loads as a whole.
     with (
         out.atomic_writer(PLAN) as file,
         pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
     ):
         skipped, check, table = SkippedFiles(), SourceCheck(config), _PlanWriter(file, writer, config)
-        clips = source.clips(skipped, digests, reads_scenes)
+        clips = source.clips(skipped, "digest" in columns, reads_scenes)
         leaves_out = judge_budget is not None and judge_budget.uncaptioned == "skip"
         for position, (clip, preceding) in enumerate(with_preceding_captions(clips, source, config.judge)):
             check.add(clip)
@@ -89,7 +102,7 @@ class _PlanWriter:
     def add(self, position: int, clip: Clip, preceding: str) -> None:
         config = self._config
         clip_id = clip.clip_id
-        split = _split(clip_id if config.split_by == "clip" else clip.name, config.test)
+        split = _split(clip_id if config.split_by == "clip" else clip.original, config.test)
         unit = self._counts[split] // config.unit_size
         self._counts[split] += 1
         self.ids.append(id64(clip_id))
@@ -117,6 +130,9 @@ class _PlanWriter:
                 clip.flaw_detail,
                 clip.digest,
                 clip.scene,
+                clip.packed,
+                clip.crop,
+                clip.group,
             )
         )
         if len(rows) == config.unit_size * config.units_per_shard:
@@ -174,10 +190,10 @@ def with_preceding_captions(clips: Iterator[Clip], source: Source, judge: str) -
             yield clip, ""
             is_next = False  # its place among the other clips is unknown
             continue
-        if last is None or clip.name != last.name:
-            videos.append(int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8]))
+        if last is None or clip.original != last.original:
+            videos.append(int.from_bytes(hashlib.sha256(clip.original.encode()).digest()[:8]))
             yield clip, ""
-        elif clip.start_ms < last.start_ms:
+        elif clip.name == last.name and clip.start_ms < last.start_ms:
             raise UsageError(
                 f"`source` {source.display_uri}: {one_line(clip.name)} at {clip.start_ms / 1000} s is out of order;"
                 f" {in_order}"

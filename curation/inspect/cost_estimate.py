@@ -13,7 +13,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.captioning_cost import UncaptionedClips, frames_to_caption
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
-from nextscene.curation.plan import Plan, PlannedClip
+from nextscene.curation.plan import OPTIONAL_COLUMNS, Plan, PlannedClip
 from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import remaining
@@ -60,7 +60,7 @@ def estimate(
     with scratch_folder() as folder:
         draft = Storage.at(folder)
         willing = judge_budget if judge_budget.uncaptioned == "skip" else replace(judge_budget, uncaptioned="caption")
-        write_plan(draft, source, config, willing, digests=False)
+        write_plan(draft, source, config, willing, OPTIONAL_COLUMNS - {"digest"})
         return _estimated(Plan(draft, config), draft, config, judge_budget.price, cases)
 
 

@@ -16,7 +16,7 @@ from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import CUT_VERSION, BuildConfig, as_tables, fingerprint
 from nextscene.curation.judge_budget import JudgeBudget
-from nextscene.curation.plan import Plan
+from nextscene.curation.plan import OPTIONAL_COLUMNS, Plan
 from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig
 from nextscene.curation.run.existing_plan import has_only_plan
@@ -25,6 +25,9 @@ from nextscene.shards.format.layout import PLAN
 from nextscene.shards.format.manifest import Manifest
 
 _log = logging.getLogger(__name__)
+
+_FORMS = (frozenset({"scene"}), frozenset({"scene", "digest"}), OPTIONAL_COLUMNS)
+"""The optional columns that plans of this and older versions have; the oldest, which needs no contents, first."""
 
 
 def rebuild_config(
@@ -101,11 +104,10 @@ def _replan_matches(
 ) -> bool:
     """Return whether the source gives the plan with this sha256, and if so leave that plan in `draft`.
 
-    Try the plan with and without digests, because older versions wrote none. If the run does not say what happens to
-    clips without a caption, try both ways.
+    Try the columns of older versions too. If the run does not say what happens to clips without a caption, try both
+    ways.
     """
     ways = [judge_budget]
     if judge_budget and judge_budget.uncaptioned == "mistake":
         ways = [replace(judge_budget, uncaptioned="caption"), replace(judge_budget, uncaptioned="skip")]
-    forms = (False, True)  # first without digests, which reads no contents
-    return any(write_plan(draft, source, config, way, form) == plan_sha256 for way in ways for form in forms)
+    return any(write_plan(draft, source, config, way, form) == plan_sha256 for way in ways for form in _FORMS)

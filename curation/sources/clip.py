@@ -33,6 +33,10 @@ class Clip:
     bytes at `offset`. `size` is MISSING if the file was not found. `digest` is that of the clip's bytes; "" if it is
     not known. `flaw` is the reason of an outcome that the source alone decides; "" if there is none. `scene` says what
     happened before the clip; "" if the source does not say so, or was not asked for scenes.
+
+    `packed` says how the bytes are stored in an archive that packs its members; "" for bytes as they are. `crop` is the
+    part of the picture to keep, as `x,y,width,height` in pixels; "" for all of it. `group` names the original video
+    that the clip was cut from, if the source knows more than the file's name; else it is "".
     """
 
     name: str
@@ -50,6 +54,14 @@ class Clip:
     flaw_detail: str = ""
     digest: str = ""
     scene: str = ""
+    packed: str = ""
+    crop: str = ""
+    group: str = ""
+
+    @property
+    def original(self) -> str:
+        """Return the name of the video that the clip was cut from. Clips of one original are in one split."""
+        return self.group or self.name
 
     @property
     def has_place(self) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.hashing import file_sha256
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.config import EncodeConfig
-from nextscene.curation.plan import Plan
+from nextscene.curation.plan import OPTIONAL_COLUMNS, Plan
 from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.run.crash_counts import CrashCounts
 from nextscene.curation.run.prepare import prepare
@@ -378,14 +378,18 @@ def test_a_plan_that_was_lost_is_derived_from_the_source_again(
     assert_same_dataset(built, out, TINY)
 
 
-@pytest.mark.parametrize(("damage", "what"), [(gone, "plan.parquet"), (torn, "plan.parquet"), (empty, "config.toml")])
+@pytest.mark.parametrize(
+    ("damage", "what", "columns"),
+    [(gone, "plan.parquet", ()), (torn, "plan.parquet", ["digest"]), (empty, "config.toml", ["digest"])],
+)
 def test_a_damaged_plan_of_an_older_version_is_derived_from_the_source(
-    source: Path, out: Path, damage: Damage, what: str, monkeypatch: pytest.MonkeyPatch
+    source: Path, out: Path, damage: Damage, what: str, columns: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    older = partial(write_plan, columns=frozenset(columns))
     with monkeypatch.context() as patch:
-        patch.setattr("nextscene.curation.run.prepare.write_plan", partial(write_plan, digests=False))
+        patch.setattr("nextscene.curation.run.prepare.write_plan", older)
         build_inline(source, out, TINY)
-    assert "digest" not in pq.read_schema(out / "plan.parquet").names
+    assert OPTIONAL_COLUMNS & {*pq.read_schema(out / "plan.parquet").names} == {*columns}
     before = files(out)
     damage(out / what)
     build_inline(source, out, TINY)
