@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from nextscene.curation.media.probe import Measured
 
-Outcome = Literal["kept", "rejected", "dropped", "refused", "failed", "quarantined"]
-OUTCOMES: tuple[Outcome, ...] = ("kept", "rejected", "dropped", "refused", "failed", "quarantined")
+Outcome = Literal["kept", "rejected", "dropped", "refused", "failed", "quarantined", "absent"]
+OUTCOMES: tuple[Outcome, ...] = ("kept", "rejected", "dropped", "refused", "failed", "quarantined", "absent")
 Undecided = Literal["undecided"]
 UNDECIDED: Undecided = "undecided"
 """Placeholder for the outcome of a clip that is not decided yet."""
-NEEDS_ATTENTION: tuple[Outcome, ...] = ("failed", "quarantined")
+NO_FILE, NOT_LISTED = "no_file", "not_listed"
+"""Reasons of absent clips: no file is at the place that the source names, or none in its archives has the name."""
+NEEDS_ATTENTION: tuple[Outcome, ...] = ("failed", "quarantined", "absent")
 
 
 @dataclass(frozen=True)

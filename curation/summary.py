@@ -119,9 +119,10 @@ class BuildSummary:
         """Return whether every clip is decided and none is kept."""
         return self.complete and not self.count("kept")
 
-    @property
-    def needs_attention(self) -> bool:
-        return not self.balanced or self.keeps_nothing or self.count(*NEEDS_ATTENTION) > 0
+    def needs_attention(self, partial: bool = False) -> bool:
+        """Return whether something is to be looked after. In a `partial` source, absent files are expected."""
+        unexpected = self.count(*NEEDS_ATTENTION) - (self.count("absent") if partial else 0)
+        return not self.balanced or self.keeps_nothing or unexpected > 0
 
     @staticmethod
     def read(out: Storage) -> BuildSummary | None:

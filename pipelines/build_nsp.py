@@ -93,6 +93,9 @@ def _kept(given: Mapping[str, Any]) -> str:
     default=None,
     help="Ask in message batches: half the price, answers within a day.  [default: as last given for --out, else no]",
 )
+@click.option(
+    "--partial", is_flag=True, help="The source is known to lack files: end with 0 although some clips are absent."
+)
 @click.option("--caption-missing", is_flag=True, help="Have --judge claude caption clips that have no caption.")
 @click.option("--skip-uncaptioned", is_flag=True, help="Under --judge claude, reject clips that have no caption.")
 @click.option(
@@ -118,6 +121,7 @@ def main(
     assume: str,
     budget_usd: Decimal | NoLimit | None,
     batches: bool | None,
+    partial: bool,
     caption_missing: bool,
     skip_uncaptioned: bool,
     prices: Path | None,
@@ -132,7 +136,7 @@ def main(
     that were given last. Limits that are given later apply to that run only. The defaults below are those of a new OUT.
     Before anything is paid for, a line says who is asked, and how much is spent at most.
 
-    Exit codes: 0 done, 1 done but some clips failed, none was kept or counts do not add up, 2 wrong usage, 3 stopped by
+    Exit codes: 0 done, 1 done but some clips failed or were absent, none was kept or counts do not add up, 2 wrong usage, 3 stopped by
     the budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
     source = _only(sources)
@@ -163,18 +167,18 @@ def main(
         only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
         captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
         _refuse_without_claude(settings, begun, {**only, **captions, "--batches": batches, "--prices": prices})
-        code = print_estimate(order, assume) if estimating else _build(order)
+        code = print_estimate(order, assume) if estimating else _build(order, partial)
     sys.exit(code)
 
 
-def _build(order: BuildRequest) -> int:
+def _build(order: BuildRequest, partial: bool) -> int:
     watch = BuildProgress()
     try:
         finished = build(order, watch)
     finally:
         watch.end()
     print_finished(finished, open_out(order.out), order.retry)
-    return console.ATTENTION if finished.summary.needs_attention else console.DONE
+    return console.ATTENTION if finished.summary.needs_attention(partial) else console.DONE
 
 
 def _only(sources: tuple[str, ...]) -> str | None:

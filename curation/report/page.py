@@ -24,6 +24,7 @@ _MEANINGS = {
     "refused": "the judge did not answer",
     "failed": "an error, with the evidence in the ledger",
     "quarantined": "it kills the process that opens it",
+    "absent": "the source names it, and has no such file",
 }
 
 

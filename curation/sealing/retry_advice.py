@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nextscene.curation.config import CUT_VERSION
+from nextscene.curation.outcome import NEEDS_ATTENTION, NO_FILE
 from nextscene.curation.sealing.retry import OpenRetry
 
 _ASK_ANEW = "asked about anew"
 _REMEDIES = {
+    NO_FILE: "put the files there first",
     "source_missing": "put the files back first",
     "source_changed": "put the planned files back first",
     "header_error": "raise `limits.header_seconds` or `limits.header_memory_mb`",
@@ -40,7 +42,7 @@ def advise_retries(ends: Iterable[tuple[str, str, int]]) -> list[RetryAdvice]:
     for outcome, reason, count in ends:
         if outcome == "refused":
             refused += count
-        elif outcome in ("failed", "quarantined") and reason in _REMEDIES:
+        elif outcome in NEEDS_ATTENTION and reason in _REMEDIES:
             mended.setdefault(outcome, []).append(f"{count:,} {reason}: {_REMEDIES[reason]}")
     found = (
         [RetryAdvice(",".join(mended), "; ".join(line for lines in mended.values() for line in lines))]
@@ -70,4 +72,6 @@ def accepted_retries(
 
 def not_retryable(ends: Iterable[tuple[str, str, int]]) -> dict[str, int]:
     """Return reason → number of clips that have failed and that no retry can change."""
-    return {reason: count for outcome, reason, count in ends if outcome == "failed" and reason not in _REMEDIES}
+    return {
+        reason: count for outcome, reason, count in ends if outcome in ("failed", "absent") and reason not in _REMEDIES
+    }

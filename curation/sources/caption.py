@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nextscene.common.text import MAX_TEXT_BYTES
-from nextscene.curation.outcome import ClipOutcome
+from nextscene.curation.outcome import NOT_LISTED, ClipOutcome
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -24,6 +24,10 @@ Meaning = Literal["caption", "scene"]
 """The meaning of a text: it says what its clip shows, or what happened before the clip."""
 
 SCENE_FLAWS = frozenset(["bad_scene", "scene_too_long"])
+
+ABSENT, DUPLICATE = "absent", "duplicate_row"
+"""Flaws of clips whose file is not there, and of those that an earlier row already gave."""
+_REJECTED = frozenset(["no_caption", DUPLICATE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,9 @@ def outcome_of_flaw(flaw: str, detail: str) -> ClipOutcome | None:
     """Return the outcome of a clip that its source alone decides; None for a clip without a flaw."""
     if not flaw:
         return None
-    return ClipOutcome("rejected" if flaw == "no_caption" else "failed", flaw, detail)
+    if flaw == ABSENT:
+        return ClipOutcome("absent", NOT_LISTED, detail)
+    return ClipOutcome("rejected" if flaw in _REJECTED else "failed", flaw, detail)
 
 
 def read_caption(data: bytes) -> ClipText:

@@ -79,7 +79,7 @@ class Columns:
         if "video" not in names:
             near = likely_column("video", names)
             hint = f"; is {near!r} meant? Rename it to `video`" if near else ""
-            raise UsageError(f"{where}: no column `video` (it has {_listed(names) or 'none'}){hint}")
+            raise UsageError(f"{where}: no column `video` (it has {listed(names) or 'none'}){hint}")
         for known in ("start", "end", "caption"):
             if near := likely_column(known, names):
                 unit = or_scene(near) if known == "caption" else _IN_SECONDS
@@ -156,6 +156,7 @@ def _words(name: str) -> str:
     return " ".join(_WORD.findall(name)).lower()
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names of columns for a message, cut short."""
     shown = (name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…" for name in names[:_MAX_SHOWN])
     return ", ".join(shown) + (", …" if len(names) > _MAX_SHOWN else "")

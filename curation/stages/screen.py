@@ -8,7 +8,7 @@ from nextscene.common.storage import StorageFault
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.header_reader import HEADER_READER, HeaderError
 from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, UnreadableFile
-from nextscene.curation.outcome import ClipOutcome, Undecided
+from nextscene.curation.outcome import NO_FILE, ClipOutcome, Undecided
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.rules.base import ClipFacts
 from nextscene.curation.rules.registry import active_rules, first_rejection
@@ -39,7 +39,7 @@ ScreenResult = Screened | ClipOutcome | Undecided | None
 def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Measured | ClipOutcome:
     """Return the clip's measurements, or its outcome if it ends here. Raise StorageFault if storage cannot be read."""
     if clip.size == MISSING and reader.stat(clip) is None:
-        return ClipOutcome("failed", "source_missing", f"no file at {clip.name}")
+        return ClipOutcome("absent", NO_FILE, f"no file at {clip.name}")
     try:
         with reader.open(clip) as file:
             measured = HEADER_READER.measure(file, config.limits)

@@ -124,7 +124,7 @@ def test_what_a_manifest_says_ends_its_clip_or_is_kept_as_it_is(healthy: tuple[P
         "a byte in the name": ("failed", "bad_name"),
         "a zero in the id": ("failed", "bad_name"),
         "a long name": ("failed", "bad_name"),
-        "a name that no disk takes": ("failed", "source_missing"),
+        "a name that no disk takes": ("absent", "no_file"),
         "a late start": ("failed", "bad_span"),
         "an early start": ("failed", "bad_span"),
         "half a licence": ("failed", "bad_provenance"),

@@ -342,7 +342,7 @@ def test_verify_status_and_retry_work_there(tmp_path: Path, bucket: Bucket) -> N
         make_video(tmp_path / "in" / f"{name}.mp4", 0.25)
     bucket.upload(tmp_path / "in", "src")
     for clips, result in ((manifest, tmp_path / "out"), (bucket.uri("src/clips.csv"), out)):
-        assert build_inline(clips, result, SMALL).outcomes == (("kept", "", 2), ("failed", "source_missing", 2))
+        assert build_inline(clips, result, SMALL).outcomes == (("kept", "", 2), ("absent", "no_file", 2))
     assert _invoke("--out", out, "--verify").exit_code == 0
     asked = _invoke("--out", out, "--status")
     assert asked.exit_code == 0

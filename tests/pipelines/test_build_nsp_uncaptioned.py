@@ -80,7 +80,7 @@ def test_they_are_an_error_that_says_how_many_and_what_they_would_cost(source: P
 
 def test_asked_for_they_are_captioned(api: ClaudeApi, source: Path, tmp_path: Path) -> None:
     build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget(uncaptioned="caption"))
-    assert outcomes(tmp_path / "out") == [("kept", "")] * 3 + [("failed", "source_missing")]
+    assert outcomes(tmp_path / "out") == [("kept", "")] * 3 + [("absent", "no_file")]
     assert len(api.exchanges) == 2 + 3 + 3
 
 
@@ -89,7 +89,7 @@ def test_skipped_clips_without_a_caption_end_so_and_are_not_asked_about(
 ) -> None:
     out = tmp_path / "out"
     build_inline(source, out, CLAUDE, judge_budget=judge_budget(uncaptioned="skip"))
-    ends = [("kept", ""), ("rejected", "no_caption"), ("rejected", "no_caption"), ("failed", "source_missing")]
+    ends = [("kept", ""), ("rejected", "no_caption"), ("rejected", "no_caption"), ("absent", "no_file")]
     assert outcomes(out) == ends
     assert len(api.exchanges) == 2
     plan = Plan(Storage.at(out), CLAUDE)

@@ -80,7 +80,7 @@ def test_kept_clips_are_shown_from_their_shard_and_the_others_from_their_source(
     cards = made.page.cards()
     for row in made.rows:
         card = cards[row.clip_id]
-        assert (pictures(card) == 0) == (row.reason == "source_missing")
+        assert (pictures(card) == 0) == (row.reason == "no_file")
         for picture in card.css("img"):
             kind, data = (picture.attributes["src"] or "").split(",")
             assert kind == "data:image/jpeg;base64"

@@ -32,7 +32,7 @@ WORST = "<&\"'" * 2500
 
 
 def made_up(number: int, lots: random.Random) -> Row:
-    outcome = lots.choices(OUTCOMES, (900, 60, 20, 10, 9, 1))[0]
+    outcome = lots.choices(OUTCOMES, (900, 60, 20, 10, 7, 1, 2))[0]
     reason = "" if outcome == "kept" else lots.choice(["one", "two", "three"])
     return row(number, outcome, reason, caption=HOSTILE[number % len(HOSTILE)][:300], frames=81, source_width=1280)
 

@@ -53,7 +53,7 @@ class Milder(AnswerRules):
 
 BAD = ["one REFUSE-DESCRIBE", "two FAIL3", "three GARBLED", "four REFUSE-VERIFY"]
 GOOD = ["five is well", "six is well FAIL1", "seven is well", "eight is well", "nine is well"]
-ANEW = frozenset({"refused", "failed", "dropped"})
+ANEW = frozenset({"refused", "failed", "dropped", "absent"})
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_a_restored_source_is_asked_about_and_its_neighbors_are_not(api: ClaudeA
     rows = [{"video": "a.mp4", "caption": "one thing"}, {"video": "late.mp4", "caption": "a late thing"}]
     source = write_csv(tmp_path / "in" / "clips.csv", rows)
     build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
-    assert outcomes(tmp_path / "out") == [("kept", ""), ("failed", "source_missing")]
+    assert outcomes(tmp_path / "out") == [("kept", ""), ("absent", "no_file")]
     assert len(api.exchanges) == 2
     make_video(tmp_path / "in" / "late.mp4", 0.25)
     build_inline(source, tmp_path / "out", CLAUDE, ANEW, judge_budget())

@@ -58,7 +58,7 @@ def half_a_retry(source: Path, out: Path) -> None:
     place, given = Storage.at(out), Source.at(str(source))
     job = UnitContext(SMALL, given.root, place, ffmpeg.build(), "killed")
     plan, state = Plan(place, SMALL), CommittedState.read(place, SMALL.units_per_shard)
-    retry = start_or_resume_retry(place, state, frozenset({"failed"}))
+    retry = start_or_resume_retry(place, state, frozenset({"absent"}))
     assert retry is not None
     (work,) = retried_shards(plan, state, place, retry)
     unit = work.todo[0]
@@ -77,7 +77,7 @@ def test_a_retry_killed_halfway_is_dropped_and_the_next_one_is_complete(source: 
     assert_conserved(out)
     put_in_place(source, "b")
     put_in_place(source, "d")
-    build_inline(source, out, SMALL, retry=frozenset({"failed"}))
+    build_inline(source, out, SMALL, retry=frozenset({"absent"}))
     assert [row.outcome for row in ledger(out)] == ["kept"] * 4
     assert_conserved(out)
 
@@ -150,14 +150,14 @@ def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(tmp_path: Path
     build_inline(write_csv(tmp_path / "videos" / "clips.csv", rows), out, SMALL)
     assert [(row.outcome, row.reason) for row in ledger(out)] == [
         ("kept", ""),
-        ("failed", "source_missing"),
-        ("failed", "source_missing"),
+        ("absent", "no_file"),
+        ("absent", "no_file"),
     ]
     assert_conserved(out)
     folder = tmp_path / "folder-out"
     (tmp_path / "videos" / "a.txt").write_text("it")
     build_inline(tmp_path / "videos", folder, replace(SMALL, judge="none"))
-    assert [row.outcome for row in ledger(folder)] == ["kept", "failed"]
+    assert [row.outcome for row in ledger(folder)] == ["kept", "absent"]
 
 
 def test_a_strangers_file_among_the_scratch_folders_is_left_alone(tmp_path: Path, scratch: Path) -> None:

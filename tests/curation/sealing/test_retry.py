@@ -17,7 +17,7 @@ from nextscene.shards.format.sample import Sample
 from nextscene.shards.loading.reader import ShardReader
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video, write_csv
 
-FAILED = frozenset({"failed"})
+ABSENT = frozenset({"absent"})
 SHARD = ShardName("train", 0)
 
 
@@ -43,7 +43,7 @@ def source(late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "copy"
 
 
-def retry(source: Path, outcomes: frozenset[str] = FAILED) -> None:
+def retry(source: Path, outcomes: frozenset[str] = ABSENT) -> None:
     build_inline(source / "clips.csv", source / "out", SMALL, outcomes)
 
 
@@ -63,7 +63,7 @@ def files(source: Path) -> dict[str, bytes]:
 
 
 def test_a_source_that_was_not_there_is_a_failure_on_record(source: Path) -> None:
-    assert ends(source) == [("kept", ""), ("failed", "source_missing"), ("kept", "")]
+    assert ends(source) == [("kept", ""), ("absent", "no_file"), ("kept", "")]
     assert_conserved(source / "out")
 
 
@@ -158,7 +158,7 @@ def test_only_the_shards_that_hold_such_a_clip_are_made_anew(tmp_path: Path) -> 
     build_inline(manifest, tmp_path / "out", SMALL)
     first = (tmp_path / "out" / SHARD.tar).stat()
     shutil.copyfile(tmp_path / "a.mp4", tmp_path / "b.mp4")
-    build_inline(manifest, tmp_path / "out", SMALL, FAILED)
+    build_inline(manifest, tmp_path / "out", SMALL, ABSENT)
     after = (tmp_path / "out" / SHARD.tar).stat()
     assert (after.st_ino, after.st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.tar")) == ["nsp-000000.tar", "nsp-000001-r1.tar"]
@@ -173,6 +173,6 @@ def test_a_shard_of_which_nothing_was_kept_gets_its_tar(tmp_path: Path) -> None:
     build_inline(manifest, tmp_path / "out", SMALL)
     assert_conserved(tmp_path / "out")
     make_video(tmp_path / "a.mp4", 0.25, "832x480")
-    build_inline(manifest, tmp_path / "out", SMALL, FAILED)
+    build_inline(manifest, tmp_path / "out", SMALL, ABSENT)
     assert [row.outcome for row in ledger(tmp_path / "out")] == ["kept", "rejected"]
     assert_conserved(tmp_path / "out")

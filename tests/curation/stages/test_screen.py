@@ -281,7 +281,7 @@ def test_a_file_that_was_never_there_is_missing_until_it_comes(tmp_path: Path) -
     reader = SourceReader(Source.at(str(manifest)).root, tmp_path)
     for absent in (clip, other):
         outcome = screen(absent, reader, SMALL)
-        assert reason(outcome) == "failed: source_missing" and isinstance(outcome, ClipOutcome)
+        assert reason(outcome) == "absent: no_file" and isinstance(outcome, ClipOutcome)
         assert absent.location in outcome.detail
     make_video(tmp_path / "in" / "a.mp4", 0.25, "832x480")
     assert reason(screen(clip, reader, SMALL)) == "fine"

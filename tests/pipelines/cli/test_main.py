@@ -122,12 +122,12 @@ def test_a_dataset_is_built_shown_verified_and_retried_by_subcommands(tmp_path: 
     videos[1].rename(tmp_path / "away.mp4")
     built = nextscene("build", "--source", source, "--out", out, "--judge", "none", "--test", "0")
     assert built.exit_code == 1, built.stderr
-    assert f"next      nextscene retry {out} failed  # " in built.stdout
+    assert f"next      nextscene retry {out} absent  # " in built.stdout
     assert f"next      nextscene verify {out}\n" in built.stdout
     assert "python" not in built.stdout
     (tmp_path / "away.mp4").rename(videos[1])
-    assert "failed source_missing 1" in nextscene("status", out).stdout
-    assert nextscene("retry", out, "failed", "refused").exit_code == 0
+    assert "absent no_file 1" in nextscene("status", out).stdout
+    assert nextscene("retry", out, "absent", "refused").exit_code == 0
     assert problems(out, BuildConfig(judge="none", test=0.0)) == []
     verified = nextscene("verify", out)
     assert (verified.exit_code, verified.stderr) == (0, "")
