@@ -136,8 +136,9 @@ def main(
     that were given last. Limits that are given later apply to that run only. The defaults below are those of a new OUT.
     Before anything is paid for, a line says who is asked, and how much is spent at most.
 
-    Exit codes: 0 done, 1 done but some clips failed or were absent, none was kept or counts do not add up, 2 wrong usage, 3 stopped by
-    the budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
+    Exit codes: 0 done, 1 done but some clips failed or were absent, none was kept or counts do not add up, 2 wrong
+    usage, 3 stopped by the budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by
+    Ctrl-C.
     """
     source = _only(sources)
     if inside_job():

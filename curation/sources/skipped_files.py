@@ -18,8 +18,9 @@ class SkippedFiles:
     """Numbers of skipped files by suffix, in memory that does not grow with the number of files.
 
     Suffixes are in lower case. Those that do not look like a suffix, and all beyond MAX_KINDS, count as OTHERS. Counted
-    by kind instead are names that begin with a dot, names without a suffix, names that are not UTF-8, in tars also links,
-    devices and sparse files, and videos that no row of a table names. A hidden folder, or one whose name is not UTF-8, counts as one and is not searched.
+    by kind instead are names that begin with a dot, names without a suffix, names that are not UTF-8, in tars also
+    links, devices and sparse files, and videos that no row of a table names. A hidden folder, or one whose name is not
+    UTF-8, counts as one and is not searched.
     """
 
     def __init__(self) -> None:

@@ -66,8 +66,8 @@ def verify(context: click.Context, out: str) -> None:
 def retry(context: click.Context, /, out: str, outcomes: tuple[str, ...], **flags: Any) -> None:
     """Process the clips of the dataset in OUT that ended as OUTCOMES again.
 
-    OUTCOMES are one or more of rejected, dropped, refused, failed, quarantined and absent. Clips that are not decided yet come
-    first; all others stay as they are. A retry that was stopped continues with the same command.
+    OUTCOMES are one or more of rejected, dropped, refused, failed, quarantined and absent. Clips that are not decided
+    yet come first; all others stay as they are. A retry that was stopped continues with the same command.
 
     Exit codes: as those of `build`.
     """

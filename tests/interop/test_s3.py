@@ -351,9 +351,9 @@ def test_verify_status_and_retry_work_there(tmp_path: Path, bucket: Bucket) -> N
 
     for name in "bd":
         source.write(f"{name}.mp4", make_video(tmp_path / "in" / f"{name}.mp4", 0.25).read_bytes())
-    failed = frozenset({"failed"})
+    absent = frozenset({"absent"})
     for clips, result in ((manifest, tmp_path / "out"), (bucket.uri("src/clips.csv"), out)):
-        assert build_inline(clips, result, SMALL, failed).outcomes == (("kept", "", 4),)
+        assert build_inline(clips, result, SMALL, absent).outcomes == (("kept", "", 4),)
     assert_same_dataset(tmp_path / "out", out)
     assert_conserved(out)
     assert [entry.path for entry in bucket.at("out").files("shards", recursive=True)] == [
