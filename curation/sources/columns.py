@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -72,10 +71,9 @@ class Columns:
         self._hinted = False
 
     def check(self, names: Sequence[str], where: str) -> None:
-        """Raise UsageError if `video` is missing, a name occurs twice, or one was probably meant for a known column."""
+        """Raise UsageError if `video` is missing, or a name was probably meant for a known column."""
         if names == self._sound:
             return
-        _refuse_twice(names, where)
         if "video" not in names:
             near = likely_column("video", names)
             hint = f"; is {near!r} meant? Rename it to `video`" if near else ""
@@ -97,13 +95,6 @@ class Columns:
             self._hinted = True
             _log.warning("%s: column %r is kept as provenance; what gives clips their ids is called `id`", where, near)
         self._sound = names
-
-
-def _refuse_twice(names: Iterable[str], where: str) -> None:
-    """Raise UsageError if two columns have the same name. Empty names are ignored."""
-    twice = [name for name, count in Counter(names).items() if count > 1 and name]
-    if twice:
-        raise UsageError(f"{where}: {twice[0][:_MAX_NAME]!r} is there twice; rename one of the two, or drop it")
 
 
 class SceneColumn:

@@ -1,0 +1,83 @@
+"""Tables as files: CSV, JSON lines, JSON and Parquet, read a row at a time.
+
+`rows_of` reads any table, `READERS` those that are a source of clips by themselves.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+
+from nextscene.common.errors import UsageError
+from nextscene.common.storage import Storage
+from nextscene.common.text import first_line
+from nextscene.curation.sources.columns import Columns
+from nextscene.curation.sources.tables.csv_rows import csv_clip_rows, csv_rows
+from nextscene.curation.sources.tables.json_rows import json_rows
+from nextscene.curation.sources.tables.jsonl_rows import jsonl_rows
+from nextscene.curation.sources.tables.parquet_rows import parquet_rows
+from nextscene.curation.sources.tables.paths import table_paths
+from nextscene.curation.sources.tables.table_file import GZIP, BadRow, Check, Row, TableFile
+
+__all__ = ["MAX_ROW_CHARACTERS", "READERS", "TABLE_SUFFIXES", "BadRow", "Row", "rows_of", "table_paths"]
+
+MAX_ROW_CHARACTERS = 16 << 20
+"""Longest row, in characters. As Python objects they take up to thirty times as many bytes."""
+
+Reader = Callable[[TableFile, Check], Iterator[Row | BadRow]]
+
+_UNPACKED: Mapping[str, Reader] = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows, ".json": json_rows}
+_READERS = {**_UNPACKED, ".parquet": parquet_rows, **{suffix + GZIP: read for suffix, read in _UNPACKED.items()}}
+_DAMAGED_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
+
+TABLE_SUFFIXES = tuple(_READERS)
+
+
+def rows_of(root: Storage, path: str) -> Iterator[Row | BadRow]:
+    """Yield the rows of a table, whatever its columns, in their order. The suffix of `path` says which kind it is.
+
+    A row that cannot be read, in a table whose next row can be, is a BadRow: in JSON lines any bad line, in a CSV a row
+    with another number of fields than the header, in JSON an entry that is not an object, or is a wrong one. Raise
+    UsageError for damage that hides where the next row begins, and for a table that cannot be read at all.
+    """
+    suffix = next((suffix for suffix in TABLE_SUFFIXES if path.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise UsageError(
+            f"{root.display_uri}/{path}: not a table; its name ends in none of {', '.join(TABLE_SUFFIXES)}"
+        )
+    file = TableFile(root, path, MAX_ROW_CHARACTERS)
+    reached = "before the first row"
+    try:
+        for row in _READERS[suffix](file, _accept):
+            reached = f"after {row.name if isinstance(row, BadRow) else row[0]}"
+            yield row
+    except _DAMAGED_GZIP as error:
+        raise UsageError(
+            f"{file.display_uri}, {reached}: not a sound gzip file: {first_line(error)}; copy it once more"
+        ) from error
+
+
+def _accept(columns: object, place: str) -> None:
+    """Accept any columns."""
+
+
+def _of_clips(read: Reader) -> Callable[[Storage, str], Iterator[Row]]:
+    """Return a reader for a table of clips, which raises UsageError for a bad row, or columns that are no clips'."""
+
+    def rows(root: Storage, path: str) -> Iterator[Row]:
+        file = TableFile(root, path, MAX_ROW_CHARACTERS)
+        for row in read(file, Columns().check):
+            if isinstance(row, BadRow):
+                raise UsageError(f"{file.display_uri}, {row.name}: {row.reason}")
+            yield row
+
+    return rows
+
+
+READERS: Mapping[str, Callable[[Storage, str], Iterator[Row]]] = {
+    ".csv": _of_clips(csv_clip_rows),
+    ".tsv": _of_clips(csv_clip_rows),
+    ".jsonl": _of_clips(jsonl_rows),
+    ".parquet": _of_clips(parquet_rows),
+}
