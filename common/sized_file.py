@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class SizedFile(io.RawIOBase):
@@ -47,3 +47,16 @@ class SizedFile(io.RawIOBase):
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
+
+
+class FileWindow(SizedFile):
+    """The `length` bytes of a file that begin at `offset`."""
+
+    def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
+        super().__init__(length)
+        self._file = file
+        self._offset = offset
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        self._file.seek(self._offset + offset)
+        return self._file.read(size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -62,6 +63,11 @@ class StorageReader:
         """Return the local path of a file, or None if the storage is not on a local disk."""
         return Path(self.full_path(path)) if self.is_local else None
 
+    def local_files(self, path: str) -> tuple[Path, ...]:
+        """Return the local files whose bytes, one after the other, are those of a file; none if it is not local."""
+        file = self.local_path(path)
+        return () if file is None else (file,)
+
     def stat(self, path: str) -> Entry | None:
         """Return the file at `path`, or None if there is no such file."""
         return self.stats([path])[0]
@@ -120,15 +126,21 @@ class StorageReader:
 
     def open(self, path: str) -> BinaryIO:
         """Return the file, seekable, open for reading. Raise FileNotFoundError."""
-        file: BinaryIO = self._try("open", path, lambda: self._place[0].open_input_file(self.full_path(path)))
+        return self._try("open", path, lambda: self._input(path))
+
+    def _input(self, path: str) -> BinaryIO:
+        """Return the open file, after one try."""
+        file: BinaryIO = self._place[0].open_input_file(self.full_path(path))
         return file
 
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
         """Return `size` bytes from `offset` (default: to the end). Raise FileNotFoundError."""
 
         def once() -> bytes:
-            with self._place[0].open_input_file(self.full_path(path)) as file:
-                return bytes(file.read_at(file.size() - offset if size is None else size, offset))
+            with self._input(path) as file:
+                wanted = file.seek(0, io.SEEK_END) - offset if size is None else size
+                file.seek(offset)
+                return file.read(wanted)
 
         return self._try("read", path, once)
 
@@ -152,9 +164,9 @@ class StorageReader:
         """Copy `size` bytes from `offset` of a file to a local one, in bounded memory. Raise FileNotFoundError."""
 
         def once() -> None:
-            with self._place[0].open_input_file(self.full_path(path)) as source, target.open("wb") as out:
+            with self._input(path) as source, target.open("wb") as out:
+                left = source.seek(0, io.SEEK_END) - offset if size is None else size
                 source.seek(offset)
-                left = source.size() - offset if size is None else size
                 while left and (piece := source.read(min(left, COPY_BYTES))):
                     out.write(piece)
                     left -= len(piece)

@@ -25,6 +25,7 @@ from nextscene.curation.media.seek import Span
 from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.sources import WHOLE_FILE, locate
+from nextscene.curation.sources.members import DamagedMember
 from nextscene.curation.sources.reader import SourceChanged, SourceReader
 from nextscene.curation.stages.keyframes import extract_keyframes
 from nextscene.shards.format.layout import ShardName
@@ -140,7 +141,7 @@ class SourceFilmstripTask:
                 config = replace(self.config, claude=claude)
                 span = Span.of(self.clip.start_ms, self.clip.end_ms)
                 seen = extract_keyframes(reader.fetch(self.clip), span, measured, config, scratch)
-        except (SourceChanged, BadLocation, StorageFault, OSError, *_HEADER_ERRORS) as fault:
+        except (SourceChanged, DamagedMember, BadLocation, StorageFault, OSError, *_HEADER_ERRORS) as fault:
             return Filmstrip(missing=f"its source shows none: {fault}")
         if isinstance(seen, ClipOutcome):
             return Filmstrip(missing=f"its source shows none: {_WORDS.get(seen.reason, seen.detail)}")

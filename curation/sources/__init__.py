@@ -117,8 +117,8 @@ class Source:
         money, and for a missing file.
         """
         storage, path = locate(self.root, clip.location)
-        file = storage.local_path(path)
-        return region_in(file, clip) if file and clip.size != MISSING else None
+        files = storage.local_files(path)
+        return region_in(files, clip) if files and clip.size != MISSING else None
 
     def _found(
         self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None, scenes: bool = False

@@ -7,6 +7,7 @@ import posixpath
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from nextscene.common.joined_storage import join_places, pieces_of
 from nextscene.common.storage import Storage, split_query
 
 VIDEO_SUFFIXES = frozenset(
@@ -29,7 +30,7 @@ class Clip:
     """One span of one video, or one image.
 
     `name` is the video's name in records. The id is made from `identity`, which has no row number, host or scheme.
-    `location` says where the bytes are: below the source's root, or absolute. A clip inside a tar is the `length`
+    `location` says where the bytes are: below the source's root, or absolute. A clip inside an archive is the `length`
     bytes at `offset`. `size` is MISSING if the file was not found. `digest` is that of the clip's bytes; "" if it is
     not known. `flaw` is the reason of an outcome that the source alone decides; "" if there is none. `scene` says what
     happened before the clip; "" if the source does not say so, or was not asked for scenes.
@@ -93,7 +94,10 @@ def locate(root: Storage, location: str) -> tuple[Storage, str]:
     """Return the storage and path of a clip's `location`. Raise BadLocation.
 
     A relative location is below `root`, unless ".." leads out of it. An absolute path or URI does not depend on `root`.
+    The location of a file in pieces (`common.joined_storage`) gives a storage that joins them.
     """
+    if len(pieces := pieces_of(location)) > 1:
+        return join_places([locate(root, piece) for piece in pieces])
     if "://" in location or location.startswith("/"):
         parent, name = split_location(location)
         return Storage.at(parent), name

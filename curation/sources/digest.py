@@ -6,18 +6,21 @@ Tested in tests/curation/run/test_source_changes.py.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+from nextscene.common.joined_storage import open_local_files
 from nextscene.curation.sources.clip import WHOLE_FILE
+from nextscene.curation.sources.members.unpacking import is_in_gzip
 
 _PIECE = 1 << 20
 _AT_ONCE = 8
 
-Region = tuple[Path, int, int]
-"""A local file, and the offset and number of a clip's bytes in it; WHOLE_FILE stands for all bytes."""
+Region = tuple[tuple[Path, ...], int, int]
+"""A local file, or its pieces, and the offset and number of a clip's bytes in it; WHOLE_FILE stands for all bytes."""
 
 
 class ByteRange(Protocol):
@@ -27,17 +30,23 @@ class ByteRange(Protocol):
     def offset(self) -> int: ...
     @property
     def length(self) -> int: ...
+    @property
+    def packed(self) -> str: ...
 
 
-def region_of(file: Path, clip: ByteRange) -> Region:
-    return file, max(0, clip.offset), clip.length
+def region_of(files: tuple[Path, ...], clip: ByteRange) -> Region:
+    """Return the region of a clip's bytes, given the local file that they are in, or its pieces.
+
+    A gzipped tar counts as a whole: no part of it is the clip's alone.
+    """
+    return (files, 0, WHOLE_FILE) if is_in_gzip(clip.packed) else (files, max(0, clip.offset), clip.length)
 
 
 def digest(where: Region) -> str:
     """Return the sha256 of the first and the last MiB of a clip's bytes. Raise OSError."""
-    path, offset, length = where
-    with path.open("rb") as file:
-        end = path.stat().st_size if length == WHOLE_FILE else offset + length
+    files, offset, length = where
+    with open_local_files(files) as file:
+        end = file.seek(0, io.SEEK_END) if length == WHOLE_FILE else offset + length
         file.seek(offset)
         found = hashlib.sha256(file.read(min(_PIECE, end - offset)))
         file.seek(max(file.tell(), end - _PIECE))

@@ -5,6 +5,7 @@ Tested in tests/curation/run/test_source_moved.py.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol, cast
 
-from nextscene.common.sized_file import SizedFile
+from nextscene.common.joined_storage import pieces_of
+from nextscene.common.sized_file import FileWindow
 from nextscene.common.storage import Entry, Storage, StorageFault
 from nextscene.curation.sources.clip import MISSING, WHOLE_FILE, locate
 from nextscene.curation.sources.digest import Region, digest, region_of
+from nextscene.curation.sources.members.unpacking import Packing, is_in_gzip, open_gzip, stored_offset, unpack
 
 _READ_BYTES = 4 << 20
 _MAX_SUFFIX = 16
@@ -42,6 +45,7 @@ class SentinelFile:
     size: int
     mtime_ns: int
     digest: str = ""
+    packed: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,14 @@ class LocatedClip(Protocol):
     def mtime_ns(self) -> int: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def packed(self) -> str: ...
 
 
 class SourceReader:
-    """A reader of clips below one root. Remote files and members of tars are copied to `scratch` for the decoder.
+    """A reader of clips below one root. Remote files and members of archives are copied to `scratch` for the decoder.
+
+    A copy of a packed member is checked: raise DamagedMember if it is not what its archive promises.
 
     The last copy is kept until another is needed, since the clips of one film follow each other. If a clip's file is
     not as planned, its folder's other files, which `planned_in` gives, and the `sentinels` are checked. If they are not
@@ -97,6 +105,7 @@ class SourceReader:
         self._retimed = ""
         self._digested: tuple[tuple[Region, int, int] | None, str] = None, ""
         self._copied: tuple[str, int, int] | None = None
+        self._tar: tuple[str, BinaryIO] | None = None
 
     def stat(self, clip: LocatedClip) -> Entry | None:
         storage, path = locate(self._root, clip.location)
@@ -107,15 +116,23 @@ class SourceReader:
         """Yield the clip's file for reading its headers: a path if it is a whole local file, else a seekable file.
 
         Libraries read faster by path, more so with the right suffix, but search the file's folder for its other parts.
-        Therefore the path is a link that is alone in a folder. Raise SourceChanged, StorageFault.
+        Therefore the path is a link that is alone in a folder. Raise SourceChanged, DamagedMember, StorageFault.
         """
+        if clip.packed and Packing.parse(clip.packed).method != "stored":
+            with self.fetch(clip).open("rb") as copy:
+                yield copy
+            return
         storage, path = self._unchanged(clip)
         local = storage.local_path(path)
         if local is not None and clip.length == WHOLE_FILE:
             yield self._link(local)
             return
         with storage.open(path) as file:
-            yield file if clip.length == WHOLE_FILE else cast(BinaryIO, _Window(file, clip.offset, clip.length))
+            if clip.length == WHOLE_FILE:
+                yield file
+                return
+            offset = stored_offset(file, clip.offset) if clip.packed else clip.offset
+            yield cast(BinaryIO, FileWindow(file, offset, clip.length))
 
     def _link(self, file: Path) -> Path:
         suffix = file.suffix if len(file.suffix) <= _MAX_SUFFIX else ""  # with a long suffix, the name may get too long
@@ -126,7 +143,10 @@ class SourceReader:
         return link
 
     def fetch(self, clip: LocatedClip) -> Path:
-        """Return a local file with the clip's bytes; it may be the source's own. Raise SourceChanged, StorageFault."""
+        """Return a local file with the clip's bytes; it may be the source's own.
+
+        Raise SourceChanged, DamagedMember, StorageFault.
+        """
         storage, path = self._unchanged(clip, contents_too=True)
         local = storage.local_path(path)
         if local is not None and clip.length == WHOLE_FILE:
@@ -135,20 +155,47 @@ class SourceReader:
         wanted = (clip.location, clip.offset, clip.length)
         if self._copied != wanted:
             self._copied = None
-            storage.copy_to(copy, path, clip.offset, None if clip.length == WHOLE_FILE else clip.length)
+            if clip.packed:
+                self._unpack(clip, storage, path, copy)
+            else:
+                storage.copy_to(copy, path, clip.offset, None if clip.length == WHOLE_FILE else clip.length)
             self._copied = wanted
         return copy
 
+    def _unpack(self, clip: LocatedClip, storage: Storage, path: str, copy: Path) -> None:
+        """Write a packed member to `copy`.
+
+        A gzipped tar stays open: members further on are reached from there, and others from its beginning.
+        """
+        packing, tar = Packing.parse(clip.packed), self._tar
+        self._tar = None
+        try:
+            if is_in_gzip(clip.packed):
+                if tar is None or tar[0] != clip.location:
+                    tar = clip.location, cast(BinaryIO, open_gzip(storage.open(path)))
+                unpack(tar[1], clip.offset, clip.length, packing, copy)
+                self._tar = tar
+            else:
+                with storage.open(path) as file:
+                    unpack(file, clip.offset, clip.length, packing, copy)
+        except OSError as fault:
+            raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
+
     def read_through(self, clip: LocatedClip) -> None:
-        """Read the clip's file to its end, to find out if a failure comes from its storage. Raise StorageFault if so.
+        """Read the clip's file, or its part of an archive, to the end. Raise StorageFault if that fails: then the
+        failure of a clip comes from its storage.
 
         Raise SourceChanged if the file is not the planned one.
         """
         storage, path = self._unchanged(clip, contents_too=True)
+        if is_in_gzip(clip.packed):
+            return  # its copy was checked
         with storage.open(path) as file:
             try:
-                while file.read(_READ_BYTES):
-                    pass
+                file.seek(clip.offset)
+                left = sys.maxsize if clip.length == WHOLE_FILE else clip.length
+                while left and (data := file.read(min(left, _READ_BYTES))):
+                    left -= len(data)
             except OSError as fault:
                 raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
 
@@ -173,7 +220,7 @@ class SourceReader:
         storage, path = locate(self._root, clip.location)
         if not (storage.is_local and self._sentinels) and not storage.has_parent_of(path):
             what = "folder is gone; is its disk mounted?" if storage.is_local else "bucket is gone"
-            raise StorageFault(f"cannot read {path} in {storage.display_uri}: its {what}")
+            raise StorageFault(f"cannot read {pieces_of(path)[0]} in {storage.display_uri}: its {what}")
         for folder in _folders(clip.location):
             if self._any_is_there(clip, [one for one in self._sentinels if one.location.startswith(f"{folder}/")]):
                 raise SourceChanged(f"{clip.name} {fault}")  # decided without reading the plan
@@ -223,15 +270,15 @@ class SourceReader:
             return ""
         if entry.size != clip.size:
             return f"was written anew after the plan was made: {clip.size} bytes, now {entry.size}"
-        file = storage.local_path(path)
-        if file and clip.digest and self._digest(file, clip, entry) != clip.digest:
+        files = storage.local_files(path)
+        if files and clip.digest and self._digest(files, clip, entry) != clip.digest:
             return "was written anew after the plan was made: as many bytes, of other contents"
         self._retimed = clip.location if entry.mtime_ns != clip.mtime_ns else ""
         return ""
 
-    def _digest(self, file: Path, clip: LocatedClip, entry: Entry) -> str:
+    def _digest(self, files: tuple[Path, ...], clip: LocatedClip, entry: Entry) -> str:
         """Return the digest of the file as it is now. The last one is cached: clips of one film follow each other."""
-        where = region_of(file, clip)
+        where = region_of(files, clip)
         version = where, entry.size, entry.mtime_ns
         if version != self._digested[0]:
             try:
@@ -243,7 +290,7 @@ class SourceReader:
 
 def _folders(location: str) -> Iterator[str]:
     """Yield the folders above a location, the nearest first, without the root."""
-    folder = location.rpartition("/")[0]
+    folder = pieces_of(location)[0].rpartition("/")[0]
     while folder and not folder.endswith("/"):
         yield folder
         folder = folder.rpartition("/")[0]
@@ -256,16 +303,3 @@ def _count_others(clip: LocatedClip, files: Sequence[SentinelFile]) -> int:
 def _not_as_planned(what: str, clip: LocatedClip, fault: str, others: int) -> str:
     none = f", and none of {others} others that were looked at is as planned" if others else ""
     return f"{what} is not the one that was planned: {clip.name} {fault}{none}; {_REMEDY}"
-
-
-class _Window(SizedFile):
-    """The `length` bytes of a file that begin at `offset`."""
-
-    def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
-        super().__init__(length)
-        self._file = file
-        self._offset = offset
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        self._file.seek(self._offset + offset)
-        return self._file.read(size)

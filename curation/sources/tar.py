@@ -8,13 +8,9 @@ Tested in tests/curation/sources/test_sources.py.
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import PurePosixPath
-from typing import BinaryIO, cast
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
@@ -31,14 +27,14 @@ from nextscene.curation.sources.caption import (
     too_long,
 )
 from nextscene.curation.sources.caption_files import caption_name, is_text
-from nextscene.curation.sources.cell_values import WrongType, abbreviated, text_of
+from nextscene.curation.sources.cell_values import WrongType, text_of
 from nextscene.curation.sources.clip import Clip, is_image, is_media
 from nextscene.curation.sources.columns import SCENE, likely_column, or_scene
+from nextscene.curation.sources.members.member import SPARSE as STORED_SPARSE
+from nextscene.curation.sources.members.member import open_archive
+from nextscene.curation.sources.members.tar_members import TarMember, headers_of, walk_tar
 from nextscene.curation.sources.skipped_files import LINKS, NOT_UTF8, SPARSE, SkippedFiles
 
-_MAX_READ_BYTES = 4 << 20
-_MAX_HEADER_BYTES = 4 << 20
-"""Limit for the headers of one member, and for the global headers."""
 _MAX_JSON_BYTES = 4 * MAX_TEXT_BYTES
 
 
@@ -127,72 +123,28 @@ def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
 
 
 def _members(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[_Member]:
-    where = f"{root.display_uri}/{path}"
-    entry = root.stat(path)
-    end = entry.size if entry else 0
-    try:
-        with root.open(path) as file, _opened(file) as (tar, modest):
-            places: dict[str, tuple[int, int]] = {}
-            for info in tar:
-                modest.begin_member(tar)
-                # tarfile keeps each member that it has passed, and a long tar would fill the memory.
-                tar.members = []  # type: ignore[attr-defined]
-                if info.isdir():
-                    continue
-                name = str(PurePosixPath(info.name))
-                if _has_contents(info) and not 0 <= info.size <= end - info.offset_data:
-                    raise tarfile.ReadError(f"{name[:80]!a} claims {abbreviated(info.size)} bytes")
-                if _is_skipped(info, name, skipped):
-                    continue
-                place = places.get(str(PurePosixPath(info.linkname))) if info.islnk() else None
-                offset, size = place or (info.offset_data, info.size)
-                if info.islnk() and place is None:
-                    skipped.add_kind(LINKS)
-                    continue
-                text = b""
-                if is_text(name) or name.lower().endswith(".json"):
-                    file.seek(offset)
-                    text = file.read(min(size, _MAX_JSON_BYTES))
-                if is_media(name) or text:
-                    places[name] = offset, size
-                folder, slash, base = name.rpartition("/")
-                yield _Member(f"{folder}{slash}{base.partition('.')[0]}", name, offset, size, text)
-            # tarfile takes a header that it cannot read for the end of the archive.
-            file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-                raise UsageError(f"{where}: not a whole, uncompressed tar: no header at byte {tar.offset}")
-            while rest := file.read(_MAX_READ_BYTES):
-                if rest.strip(b"\0"):
-                    raise UsageError(f"{where}: something follows its end; if tars were joined, take them apart")
-    except (tarfile.ReadError, OverflowError) as error:
-        raise UsageError(f"{where}: not a whole, uncompressed tar: {error}") from error
-    except (RecursionError, ValueError) as error:  # tarfile does not translate these
-        raise UsageError(f"{where}: not a sound tar: its headers make no sense: {error}") from error
+    with open_archive(root, path) as archive:
+        file = headers_of(archive)
+        for found in walk_tar(archive, file, archive.entry.size):
+            if _is_skipped(found, skipped):
+                continue
+            name, text = found.name, b""
+            if is_text(name) or name.lower().endswith(".json"):
+                file.seek(found.offset)
+                text = file.read(min(found.size, _MAX_JSON_BYTES))
+            folder, slash, base = name.rpartition("/")
+            yield _Member(f"{folder}{slash}{base.partition('.')[0]}", name, found.offset, found.size, text)
 
 
-@contextmanager
-def _opened(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, _BoundedReader]]:
-    modest = _BoundedReader(file)
-    with tarfile.open(fileobj=cast(BinaryIO, modest), mode="r:") as tar:
-        yield tar, modest
-
-
-def _has_contents(info: tarfile.TarInfo) -> bool:
-    """Return whether the header is followed by as many bytes as it says. Links have none, sparse files have fewer."""
-    return (info.isreg() or info.type not in tarfile.SUPPORTED_TYPES) and not info.issparse()
-
-
-def _is_skipped(info: tarfile.TarInfo, name: str, skipped: SkippedFiles) -> bool:
+def _is_skipped(found: TarMember, skipped: SkippedFiles) -> bool:
     """Return whether a member is skipped, as it is not a plain file with a usable name and suffix. If so, count it."""
-    base = name.rpartition("/")[2]
-    if not_unicode(name) or "\0" in name:
+    base = found.name.rpartition("/")[2]
+    if not_unicode(found.name) or "\0" in found.name:
         skipped.add_kind(NOT_UTF8)
     elif base.startswith(".") or "." not in base:
-        skipped.add(name)
-    elif info.issparse():
-        skipped.add_kind(SPARSE)
-    elif not info.isreg() and not info.islnk():
-        skipped.add_kind(LINKS)
+        skipped.add(found.name)
+    elif found.flaw:
+        skipped.add_kind(SPARSE if found.flaw == STORED_SPARSE else LINKS)
     else:
         return False
     return True
@@ -259,24 +211,3 @@ def _json_text(member: _Member, where: str, meaning: Meaning, alone: bool) -> Cl
         more = or_scene(near) if meaning == "caption" else ""
         raise UsageError(f"{where}: {near!r} is not known, and there is no `{meaning}`; rename it to `{meaning}`{more}")
     return text
-
-
-class _BoundedReader:
-    """A file that limits the bytes read for one member, since the member's headers may claim any size."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._left = _MAX_HEADER_BYTES
-        self.seek, self.tell = file.seek, file.tell
-
-    def begin_member(self, tar: tarfile.TarFile) -> None:
-        """Reset the limit for the next member. Raise ReadError if the global headers have grown too large to keep."""
-        self._left = _MAX_HEADER_BYTES
-        if sum(len(name) + len(value) for name, value in tar.pax_headers.items()) > _MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"its global headers have more than {_MAX_HEADER_BYTES:,} bytes")
-
-    def read(self, size: int) -> bytes:
-        self._left -= size
-        if self._left < 0:
-            raise tarfile.ReadError(f"the headers of one member have more than {_MAX_HEADER_BYTES:,} bytes")
-        return self._file.read(size)

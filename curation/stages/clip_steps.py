@@ -21,6 +21,7 @@ from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.rules.base import ClipFacts
 from nextscene.curation.rules.registry import active_rules, first_rejection
+from nextscene.curation.sources.members import DamagedMember
 from nextscene.curation.sources.reader import SourceChanged
 from nextscene.curation.stages.cut import Cut, cut
 from nextscene.curation.stages.keyframes import extract_keyframes, frames_for_rules
@@ -108,6 +109,8 @@ def _run_on_file(
                 workspace.reader.read_through(clip)
         except SourceChanged as change:
             return ClipOutcome("failed", "source_changed", str(change))
+        except DamagedMember as damage:
+            return ClipOutcome("failed", "damaged_member", str(damage))
         return made
 
     return outcome_of_error(attempt)

@@ -13,6 +13,7 @@ from nextscene.curation.plan import PlannedClip
 from nextscene.curation.rules.base import ClipFacts
 from nextscene.curation.rules.registry import active_rules, first_rejection
 from nextscene.curation.sources import MISSING
+from nextscene.curation.sources.members import DamagedMember
 from nextscene.curation.sources.reader import SourceChanged, SourceReader
 from nextscene.judge.api.request import Frame
 
@@ -45,6 +46,8 @@ def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Meas
             measured = HEADER_READER.measure(file, config.limits)
     except SourceChanged as change:
         return ClipOutcome("failed", "source_changed", str(change))
+    except DamagedMember as damage:
+        return ClipOutcome("failed", "damaged_member", str(damage))
     except UnreadableFile as error:
         return ClipOutcome("rejected", "unreadable", str(error))
     except NoVideo as error:
