@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from nextscene.common.config_loader import flat, setting
+from nextscene.common.predicate import Predicate
+from nextscene.curation.sources.selection import NO_SEED, Selection
 from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.judge_kind import JudgeKind
@@ -23,7 +25,15 @@ from nextscene.shards.format.sample import SCHEMA_VERSION
 CUT_VERSION = 2
 """Version of the cut's own logic. It is raised when the same file and settings give other bytes or another outcome."""
 
-LEGACY_VALUES: dict[str, Any] = {"claude.prompt_version": 1, "cut_version": 1, "rules.further": ""}
+LEGACY_VALUES: dict[str, Any] = {
+    "claude.prompt_version": 1,
+    "cut_version": 1,
+    "rules.further": "",
+    "map": "",
+    "where": "",
+    "limit": 0,
+    "sample_seed": NO_SEED,
+}
 """Setting → its value in datasets that were begun before the setting existed, which may differ from the default.
 
 Every new setting gets an entry. A dataset with this value makes the same decisions and has the same fingerprint as one
@@ -106,6 +116,10 @@ class BuildConfig:
         " verifies it, which costs money; given: the source, in a column scene, unverified; none: no scene.",
         choices=JUDGES,
     )
+    map: str = setting("", "Text of the layout by which the source is read.")
+    where: str = setting("", 'Predicate of the clips to use, such as "aesthetic >= 5 and caption is not null".')
+    limit: int = setting(0, "Clips to take of the source, before the rules; 0 means all.")
+    sample_seed: int = setting(NO_SEED, "Seed by which the clips of limit are drawn by lot; -1 takes the first.")
     resolution: Literal["train", "native"] = setting(
         "train", "train: scale to cover encode.width × encode.height and crop the rest; native: keep the size."
     )
@@ -131,6 +145,10 @@ class BuildConfig:
         for name in ("rules.max_damaged_frames", "limits.lock_wait_seconds"):
             if not 0 <= flat(self)[name] < math.inf:
                 raise ValueError(f"{name} must not be below 0, not {flat(self)[name]}")
+        if self.limit < 0 or self.sample_seed < NO_SEED:
+            raise ValueError(f"limit must not be below 0 ({self.limit}), nor sample_seed below {NO_SEED}")
+        if self.sample_seed != NO_SEED and not self.limit:
+            raise ValueError("sample_seed says how the clips of limit are drawn; give limit too")
         if not 0 <= self.encode.crf <= _MAX_CRF:
             raise ValueError(f"encode.crf must lie between 0 and {_MAX_CRF}, not {self.encode.crf}")
         for name in ("test", "film.max_overlap"):
@@ -141,6 +159,11 @@ class BuildConfig:
         for name in ("encode.width", "encode.height", "encode.image_side"):
             if flat(self)[name] % 2:
                 raise ValueError(f"{name} must be even, not {flat(self)[name]}")
+
+    @property
+    def selection(self) -> Selection:
+        """Return which of the source's clips are taken. Raise UsageError for a predicate that cannot be read."""
+        return Selection(Predicate.parse(self.where) if self.where else None, self.limit, self.sample_seed)
 
     @property
     def judge_kind(self) -> JudgeKind:
@@ -173,8 +196,12 @@ def fingerprint(identity_settings: Mapping[str, Any]) -> str:
 def as_tables(config: BuildConfig) -> dict[str, Any]:
     """Return the configuration as nested tables, for TOML."""
     tree = asdict(config)
-    if not config.rules.further:  # leave it out, so that versions that do not know the setting can continue the dataset
+    # What is not used is left out, so that versions that do not know the setting can continue the dataset.
+    if not config.rules.further:
         del tree["rules"]["further"]
+    for name in ("map", "where", "limit", "sample_seed"):
+        if tree[name] == LEGACY_VALUES[name]:
+            del tree[name]
     return tree
 
 

@@ -26,6 +26,7 @@ from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.locations import open_out
 from nextscene.curation.run.run import BuildRequest, build
+from nextscene.curation.sources.mapping.layout import Layout
 from nextscene.curation.verify.verify import verify
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.registry import is_paid
@@ -104,7 +105,8 @@ def _kept(given: Mapping[str, Any]) -> str:
     help="A TOML file of prices.  [default: as last given for --out, else judge/spending/prices.toml]",
 )
 @click.option("--config", type=EXISTING_FILE, help="A TOML file of settings.")
-@options(BuildConfig, without=("claude.model", "claude.prompt_version"))
+@click.option("--map", type=EXISTING_FILE, help="A TOML file that says how the source is laid out.  [default: none]")
+@options(BuildConfig, without=("claude.model", "claude.prompt_version", "map"))
 @renamed("--claude.model", "--model")
 @handle_errors(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")
 def main(
@@ -151,7 +153,8 @@ def main(
         _refuse_contradictions(estimating, assume, retry, stop_after)
         begun = BegunDataset.at(open_out(out))
         is_alone, source = source is None, begun.source(source)
-        settings = begun.config(config, flags | ({"claude__model": model} if model else {}))
+        own = {"claude__model": model, "map": Layout.read(flags["map"]).text if flags["map"] else None}
+        settings = begun.config(config, flags | {name: value for name, value in own.items() if value})
         uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
         asking = begun.judge_budget(settings, budget_usd, batches, uncaptioned, prices, is_alone)
         order = BuildRequest(

@@ -30,13 +30,13 @@ def open_out(location: str) -> Storage:
     return out
 
 
-def open_source_and_out(source_location: str, out_location: str) -> tuple[Source, Storage]:
+def open_source_and_out(source_location: str, out_location: str, config: BuildConfig) -> tuple[Source, Storage]:
     """Return source and OUT. Raise UsageError if one is inside the other: a run must not read its own shards.
 
     Raise SourceGone if nothing is at the location that OUT was planned from.
     """
     out = open_out(out_location)
-    source = _source_of(out, source_location)
+    source = _source_of(out, source_location, config)
     if not source.path and is_inside(out, source.root):
         raise UsageError(
             f"`out` {out.display_uri} lies inside `source` {source.display_uri}, and the next run would take its"
@@ -47,19 +47,19 @@ def open_source_and_out(source_location: str, out_location: str) -> tuple[Source
             f"`source` {source.display_uri} lies inside `out` {out.display_uri}, which is to hold the dataset alone;"
             " name another `out`"
         )
-    return replace(source, out=out), out
+    return replace(source, out=out, selection=config.selection), out
 
 
-def _source_of(out: Storage, location: str) -> Source:
+def _source_of(out: Storage, location: str, config: BuildConfig) -> Source:
     """Return the source. If nothing is there, raise SourceGone if OUT was planned from there, otherwise UsageError."""
     try:
-        return Source.at(location)
+        return Source.at(location, config.map)
     except UsageError as mistake:
         try:
             recorded = RecordedConfig.read(out)
         except UsageError:
             recorded = None
-        if recorded and recorded.source == Storage.at(location).display_uri:
+        if recorded and recorded.source == Source.expected(location).display_uri:
             raise SourceGone(
                 f"`source` {recorded.source} is not there, and {out.display_uri} was planned from it; is its disk"
                 " mounted? If it has moved, name its new place",
@@ -77,7 +77,7 @@ def open_for_build(
     `open_source_and_out`.
     """
     try:
-        return *open_source_and_out(source_location, out_location), None
+        return *open_source_and_out(source_location, out_location, config), None
     except SourceGone as gone:
         out = open_out(out_location)
         if not is_finished(out, config):

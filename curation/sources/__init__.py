@@ -1,4 +1,4 @@
-"""Sources of clips: a folder, a manifest, WebDataset tars, or a single file.
+"""Sources of clips: a folder, a manifest, WebDataset tars, a single file, or a data set whose layout is known.
 
 Every kind yields its clips one at a time, in an order that depends on the input alone. The memory used does not grow
 with the number of clips.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import chain, count, islice, repeat
 from pathlib import PurePosixPath
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import BadLocation, Entry, Storage
 from nextscene.common.typed_path import check_typed_path
+from nextscene.curation.sources.archives import clips_of_archives
 from nextscene.curation.sources.clip import (
     MEDIA_SUFFIXES,
     MISSING,
@@ -29,6 +30,10 @@ from nextscene.curation.sources.digest import Region, digests
 from nextscene.curation.sources.digest import region_of as region_in
 from nextscene.curation.sources.folder import FolderFilter, clip_of_file, clips_of_folder
 from nextscene.curation.sources.manifest import clips_of_manifest
+from nextscene.curation.sources.mapping.clips import LayoutSource
+from nextscene.curation.sources.mapping.layout import Layout
+from nextscene.curation.sources.presets import preset, split_preset
+from nextscene.curation.sources.selection import EVERYTHING, Selection, matching
 from nextscene.curation.sources.skipped_files import SkippedFiles
 from nextscene.curation.sources.tables import READERS
 from nextscene.curation.sources.tar import clips_of_tar
@@ -54,22 +59,35 @@ _STAT_AT_ONCE = 512
 class Source:
     """A place that has clips. Relative locations are relative to `root`; `path` is "" for a folder.
 
-    `out` is where the dataset is built. No link in a source folder may lead to it.
+    `out` is where the dataset is built. No link in a source folder may lead to it. A folder with a `layout` is read by
+    it; `preset` is the layout's name, "" if it has none. `selection` says which of the clips are taken.
     """
 
     root: Storage
     path: str
     out: Storage | None = None
+    preset: str = ""
+    layout: Layout | None = None
+    selection: Selection = EVERYTHING
 
     @staticmethod
-    def at(location: str) -> Source:
-        """Return the source at a location. Raise UsageError if it does not exist or is not a valid location."""
+    def at(location: str, map_text: str = "") -> Source:
+        """Return the source at a location, with the layout of its preset or of `map_text` if there is one.
+
+        Raise UsageError if it does not exist or is not a valid location.
+        """
+        name, place = split_preset(location)
+        if name and map_text:
+            raise UsageError(f"`source` {location} has the layout of the preset {name}; leave `map` out, or {name}:")
         try:
-            here = Storage.at(check_typed_path(location))
+            here = Storage.at(check_typed_path(place))
         except BadLocation as mistake:
             raise UsageError(f"`source` {mistake}") from mistake
+        layout = preset(name) if name else Layout.of_text(map_text) if map_text else None
         if here.is_folder():
-            return Source(here, "")
+            return Source(here, "", preset=name, layout=layout)
+        if layout:
+            raise UsageError(f"`source` {location}: no such folder; a layout describes a folder")
         parent, name = split_location(here.uri)
         root = Storage.at(parent)
         if not name or root.stat(name) is None:
@@ -79,18 +97,25 @@ class Source:
     @staticmethod
     def expected(location: str) -> Source:
         """Return the source that was at a location where nothing exists now, by its suffix. Raise BadLocation."""
+        preset_name, location = split_preset(location)
         here = Storage.at(location)
         parent, name = split_location(here.uri)
         is_file = PurePosixPath(name).suffix.lower() in {*READERS, ".tar", *MEDIA_SUFFIXES}
-        return Source(Storage.at(parent), name) if is_file else Source(here, "")
+        return Source(Storage.at(parent), name) if is_file else Source(here, "", preset=preset_name)
 
     @property
     def display_uri(self) -> str:
-        return f"{self.root.display_uri}/{self.path}" if self.path else self.root.display_uri
+        place = f"{self.root.display_uri}/{self.path}" if self.path else self.root.display_uri
+        return f"{self.preset}:{place}" if self.preset else place
 
     @property
     def is_manifest(self) -> bool:
         return PurePosixPath(self.path).suffix.lower() in READERS
+
+    @property
+    def has_order(self) -> bool:
+        """Return whether the order of the clips is that of rows."""
+        return self.is_manifest or (self.layout is not None and bool(self.layout.table.files))
 
     def clips(self, skipped: SkippedFiles | None = None, digests: bool = True, scenes: bool = False) -> Iterator[Clip]:
         """Yield all clips in source order, each with size, time and digest of its file. Raise UsageError at a bad row.
@@ -99,7 +124,11 @@ class Source:
         computed and no contents are read. With `scenes` the clips have the scenes of the source, else a column `scene`
         is provenance.
         """
-        found = _with_stats(self, self._found(skipped or SkippedFiles(), scenes=scenes))
+        counted = skipped or SkippedFiles()
+        passes = chain([counted], repeat(SkippedFiles()))
+        if self.selection.reads_twice:
+            passes = chain([SkippedFiles()], passes)
+        found = _with_stats(self, self.selection.limited(lambda: self._matching(next(passes), scenes=scenes)))
         return _with_digests(self, found) if digests else found
 
     def scan(self, is_known: Callable[[str], bool], complete: bool = False, scenes: bool = False) -> Iterator[Clip]:
@@ -109,8 +138,11 @@ class Source:
         looked up, so that sizes are SIZE_NOT_READ, and captions beside videos are not read. If `complete`, both are
         done there too. `scenes` is as for `clips`.
         """
-        folder_filter = FolderFilter(is_known, captions=complete or self.root.is_local)
-        return _with_stats(self, self._found(SkippedFiles(), folder_filter, scenes), only_local=not complete)
+        folder_filter = None
+        if not self.selection.limit:  # which needs the clips of all tars
+            folder_filter = FolderFilter(is_known, captions=complete or self.root.is_local)
+        found = self.selection.limited(lambda: self._matching(SkippedFiles(), folder_filter, scenes))
+        return _with_stats(self, found, only_local=not complete)
 
     def region_of(self, clip: Clip) -> Region | None:
         """Return the part of a clip's file that planning reads. None in an object store, where reading costs time and
@@ -120,10 +152,22 @@ class Source:
         files = storage.local_files(path)
         return region_in(files, clip) if files and clip.size != MISSING else None
 
+    def _matching(
+        self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None, scenes: bool = False
+    ) -> Iterator[Clip]:
+        where = self.selection.where
+        if self.layout and self.layout.table.files:
+            return LayoutSource(self.root, self.layout, where, scenes).clips(skipped)
+        found = self._found(skipped, folder_filter, scenes)
+        return matching(found, where, self.display_uri) if where else found
+
     def _found(
         self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None, scenes: bool = False
     ) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
+        if self.layout:
+            without = folder_filter.is_known if folder_filter else _none_is_known
+            return clips_of_archives(self.root, self.layout.members.files, skipped, without, scenes)
         if not self.path:
             return clips_of_folder(self.root, skipped, self.out, folder_filter, scenes)
         if self.is_manifest:
@@ -134,6 +178,10 @@ class Source:
         if suffix in MEDIA_SUFFIXES:
             return clip_of_file(self.root, self.path)
         raise UsageError(f"`source` {self.display_uri}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
+
+
+def _none_is_known(path: str) -> bool:
+    return False
 
 
 def _with_stats(source: Source, clips: Iterator[Clip], only_local: bool = False) -> Iterator[Clip]:

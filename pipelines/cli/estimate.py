@@ -36,7 +36,7 @@ def print_estimate(order: BuildRequest, assumed: str) -> int:
         cases = parse_assumptions(assumed)
     except JudgeUsageError as mistake:
         raise UsageError(f"--assume {mistake}") from mistake
-    source, out = open_source_and_out(order.source, order.out)
+    source, out = open_source_and_out(order.source, order.out, order.config)
     config, judge_budget = with_recorded_prompt_version(out, order.config), order.judge_budget
     identity_settings = config.identity_settings(ffmpeg.build())
     if judge_budget is None:

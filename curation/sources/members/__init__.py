@@ -23,12 +23,30 @@ from nextscene.curation.sources.members.member import (
     archive_text,
     open_archive,
 )
-from nextscene.curation.sources.members.pieces import archive_suffix, missing_piece, next_piece, piece_of
+from nextscene.curation.sources.members.pieces import (
+    archive_suffix,
+    grouped,
+    is_archive,
+    missing_piece,
+    next_piece,
+    piece_of,
+)
 from nextscene.curation.sources.members.tar_members import members_of_gzipped_tar, members_of_tar
 from nextscene.curation.sources.members.unpacking import DamagedMember, Packing, open_gzip, unpack
 from nextscene.curation.sources.members.zip_directory import members_of_zip
 
-__all__ = ["BadArchive", "DamagedMember", "Member", "Packing", "archives", "members_of", "open_gzip", "unpack"]
+__all__ = [
+    "BadArchive",
+    "DamagedMember",
+    "Member",
+    "Packing",
+    "archives",
+    "grouped",
+    "is_archive",
+    "members_of",
+    "open_gzip",
+    "unpack",
+]
 
 _READERS = {
     ".zip": members_of_zip,

@@ -55,6 +55,11 @@ def archive_suffix(name: str) -> str:
     return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
 
 
+def is_archive(name: str) -> bool:
+    """Return whether a name is that of an archive, or of a piece of one."""
+    return bool(archive_suffix(name)) or piece_of(name) is not None
+
+
 def piece_of(name: str) -> Piece | None:
     """Return what a name says as that of a piece; None for any other name."""
     if archive_suffix(name) or not (found := _PIECE.fullmatch(name)):

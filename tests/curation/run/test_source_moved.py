@@ -255,9 +255,9 @@ def test_a_source_that_is_not_there_is_the_machines_fault_where_it_was_planned(f
     planned(folder, tmp_path / "out")
     folder.rename(tmp_path / "away")
     with pytest.raises(RunStopped, match=r"is not there, and .* was planned from it; is its disk mounted"):
-        open_source_and_out(str(folder), str(tmp_path / "out"))
+        open_source_and_out(str(folder), str(tmp_path / "out"), SMALL)
     with pytest.raises(UsageError, match="no such file or folder"):
-        open_source_and_out(str(folder), str(tmp_path / "new"))
+        open_source_and_out(str(folder), str(tmp_path / "new"), SMALL)
 
 
 def test_the_digest_is_of_the_first_and_the_last_mebibyte(tmp_path: Path) -> None:

@@ -1,0 +1,218 @@
+"""The clips of a source with a layout: its rows, each joined with its file.
+
+One bad item is one clip that ends with a reason: a row that cannot be read or has no file, an archive that cannot be
+listed. Files that no row names are counted among the files passed over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+from nextscene.common.errors import UsageError
+from nextscene.common.joined_storage import SEPARATOR
+from nextscene.common.patterns import matching_files
+from nextscene.common.predicate import Predicate
+from nextscene.common.scratch import scratch_folder
+from nextscene.common.storage import Storage
+from nextscene.common.text import MAX_NAME, readable_text
+from nextscene.curation.sources.caption import ABSENT, DUPLICATE, REMEDY, first_flawed
+from nextscene.curation.sources.cell_values import InvalidValue, WrongType
+from nextscene.curation.sources.clip import Clip, is_media
+from nextscene.curation.sources.columns import listed
+from nextscene.curation.sources.mapping.clip_spool import SeenIds, sorted_by_group
+from nextscene.curation.sources.mapping.exploded import exploded
+from nextscene.curation.sources.mapping.layout import Layout
+from nextscene.curation.sources.mapping.member_index import MemberIndex
+from nextscene.curation.sources.mapping.row_reader import MappedRow, RowReader
+from nextscene.curation.sources.mapping.template import Template
+from nextscene.curation.sources.members import BadArchive, Member, grouped, is_archive, members_of
+from nextscene.curation.sources.skipped_files import NO_ROW, SkippedFiles
+from nextscene.curation.sources.tables import BadRow, rows_of
+
+
+@dataclass(frozen=True)
+class LayoutSource:
+    """A folder that a layout describes. `where` leaves out rows, besides the layout's own predicate."""
+
+    root: Storage
+    layout: Layout
+    where: Predicate | None = None
+    scenes: bool = False
+
+    def clips(self, skipped: SkippedFiles) -> Iterator[Clip]:
+        """Yield the clips in the order of the tables, or by original video if the layout has an order.
+
+        Files that no row names are counted in `skipped` at the end. Raise UsageError for a table that cannot be read or
+        lacks a column that the layout needs.
+        """
+        with scratch_folder() as folder:
+            index = None
+            if self.layout.members.files:
+                index = MemberIndex(folder / "members", self.layout.join.by)
+                yield from self._listed(index, skipped)
+            found = self._rows(index, SeenIds(folder / "ids"))
+            if self.layout.map.order:
+                yield from sorted_by_group(found, folder / "clips")
+            else:
+                yield from (clip for clip, _ in found)
+            for name in index.unused() if index else ():
+                skipped.add_kind(NO_ROW if is_media(name) or "." not in PurePosixPath(name).name else name)
+
+    def _listed(self, index: MemberIndex, skipped: SkippedFiles) -> Iterator[Clip]:
+        """Fill the index, and yield a clip for each archive that cannot be listed to its end."""
+        packed: set[str] = set()
+        for pattern in self.layout.members.files:
+            index.add(_usable(self._loose(pattern, packed), skipped))
+        for pieces in grouped(packed):
+            try:
+                index.add(_usable(members_of(self.root, SEPARATOR.join(pieces)), skipped))
+            except BadArchive as damage:
+                yield Clip(pieces[0], pieces[0], "", flaw=damage.reason, flaw_detail=str(damage))
+        index.end()
+
+    def _loose(self, pattern: str, packed: set[str]) -> Iterator[Member]:
+        """Yield the files that a pattern matches, and put those that are archives, or pieces of one, into `packed`."""
+        for path in matching_files(self.root, pattern):
+            if is_archive(path):
+                packed.add(path)
+            else:
+                yield Member(path, path)
+
+    def _rows(self, index: MemberIndex | None, seen: SeenIds) -> Iterator[tuple[Clip, float]]:
+        """Yield the clip of each row, and its place in its group."""
+        rows = _RowJoin(self, index, seen)
+        for path in self._tables():
+            checked = False
+            for item in rows_of(self.root, path):
+                if isinstance(item, BadRow):
+                    yield _unreadable(f"{path}, {item.name}", item.reason), 0
+                    continue
+                row_name, row = item
+                if not checked:
+                    self._check_columns(row, f"{self.root.display_uri}/{path}")
+                    checked = True
+                yield from rows.clips(row, f"{path}, {row_name}")
+
+    def _tables(self) -> list[str]:
+        """Return the paths of the tables. Raise UsageError if there are none."""
+        patterns = self.layout.table.files
+        for pattern in patterns:
+            if found := sorted(matching_files(self.root, pattern)):
+                return found
+        raise UsageError(f"`source` {self.root.display_uri}: no table {' or '.join(patterns)} in it")
+
+    def _check_columns(self, row: Mapping[str, Any], where: str) -> None:
+        """Raise UsageError if a column that every row must have is not in the first row of a table."""
+        rows = self.layout.map
+        needed = {*Template.parse(rows.video, "map.video").columns, *self.layout.table.explode}
+        for predicate in self.predicates:
+            needed |= predicate.columns
+        for column in sorted(needed - row.keys()):
+            near = difflib.get_close_matches(column, row, n=1)
+            hint = f"; is {near[0]!r} meant?" if near else ""
+            raise UsageError(f"{where}: no column {column!r} (it has {listed([*row])}){hint}")
+
+    @cached_property
+    def predicates(self) -> list[Predicate]:
+        """Return the predicates that a row must match: the layout's own, and `where`."""
+        own = [Predicate.parse(self.layout.map.where)] if self.layout.map.where else []
+        return own + ([self.where] if self.where else [])
+
+
+class _RowJoin:
+    """Makes clips of rows. `index` has the members; without it a row names a file below the source."""
+
+    def __init__(self, source: LayoutSource, index: MemberIndex | None, seen: SeenIds) -> None:
+        self._source, self._index, self._seen = source, index, seen
+        self._reader = RowReader(source.layout, source.scenes)
+
+    def clips(self, row: Mapping[str, Any], place: str) -> Iterator[tuple[Clip, float]]:
+        """Yield the clips of a row, each with its place in its group. `place` names the row in messages."""
+        columns = self._source.layout.table.explode
+        try:
+            for number, one in enumerate(exploded(row, columns), 1):
+                if all(predicate.matches(one) for predicate in self._source.predicates):
+                    mapped = self._reader.read(one)
+                    yield self._clip(mapped, f"{place}, element {number}" if columns else place), mapped.order
+        except (WrongType, InvalidValue) as flaw:
+            yield _unreadable(place, str(flaw)), 0
+
+    def _clip(self, row: MappedRow, place: str) -> Clip:
+        flawed = first_flawed(row.caption, row.scene)
+        name = str(PurePosixPath(row.video))
+        clip = Clip(
+            name=name,
+            identity=row.key or name,
+            location=row.video,
+            start_ms=row.start_ms,
+            end_ms=row.end_ms,
+            caption=row.caption.text,
+            provenance=row.provenance,
+            flaw=flawed.flaw,
+            flaw_detail=flawed.flaw_detail,
+            scene=row.scene.text,
+            crop=row.crop,
+            group=row.group,
+        )
+        if not self._seen.add(clip.clip_id):
+            other = hashlib.sha256(f"{clip.identity}\0{place}".encode()).hexdigest()
+            detail = f"{place}: an earlier row has the same key and span; give different keys, or drop one of the rows"
+            return replace(clip, identity=other, flaw=DUPLICATE, flaw_detail=detail, location="")
+        return clip if self._index is None else self._with_file(clip, self._index.find(row.video), place)
+
+    @staticmethod
+    def _with_file(clip: Clip, found: list[Member], place: str) -> Clip:
+        """Return the clip with the place of its file, or with the reason why it has none."""
+        if not found:
+            detail = f"{place}: no file of the source is {clip.name!r}; fetch it, and retry the clip"
+            return replace(clip, location="", flaw=ABSENT, flaw_detail=detail)
+        member = found[0]
+        if len(found) > 1 and not _are_same(*found):
+            both = " and ".join(_shown(one) for one in found)
+            detail = f"{place}: more than one file can be {clip.name!r}: {both}; {REMEDY}"
+            return replace(clip, location="", flaw="ambiguous_file", flaw_detail=detail)
+        if member.flaw:
+            return replace(clip, location="", flaw=member.flaw, flaw_detail=f"{place}: {member.flaw_detail}")
+        return replace(
+            clip,
+            location=member.location,
+            offset=member.offset,
+            length=member.length,
+            packed=member.packed,
+            size=member.size,
+            mtime_ns=member.mtime_ns,
+        )
+
+
+def _are_same(one: Member, other: Member) -> bool:
+    """Return whether two members are one file, or have the same size and checksum."""
+    is_one = (one.location, one.offset) == (other.location, other.offset)
+    return is_one or (one.packed != "" and one.packed.split(":")[1:] == other.packed.split(":")[1:])
+
+
+def _usable(members: Iterator[Member], skipped: SkippedFiles) -> Iterator[Member]:
+    """Yield the members that may be videos or images: those with such a suffix, or with none."""
+    for member in members:
+        base = PurePosixPath(member.name).name
+        if base.startswith(".") or not (is_media(base) or "." not in base):
+            skipped.add(base)
+        else:
+            yield member
+
+
+def _unreadable(place: str, why: str) -> Clip:
+    """Return the clip of a row that cannot be used. It has no file; its place identifies it."""
+    name = readable_text(place, MAX_NAME)
+    identity = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()
+    return Clip(name, identity, "", flaw="bad_row", flaw_detail=f"{place}: {why}; {REMEDY}")
+
+
+def _shown(member: Member) -> str:
+    location = member.location.partition("\0")[0]
+    return member.name if location == member.name else f"{member.name} in {location}"
