@@ -148,7 +148,7 @@ class _Comparison:
         self._planned = planned
         self._source = source
         self._judge_kind = JUDGES[judge]
-        self._found = SourceComparison(has_order=source.is_manifest)
+        self._found = SourceComparison(has_order=source.has_order)
         self._seen = np.zeros(len(planned), np.bool_)
         self._differs = np.zeros(len(planned), np.bool_)
         self._order = array("q")
@@ -213,7 +213,7 @@ class _Comparison:
             return DifferenceKind.ELSEWHERE
         if size >= 0 and clip.size >= 0 and size != clip.size:
             return DifferenceKind.RESIZED
-        if not (self._source.root.is_local or self._source.is_manifest or clip.length != WHOLE_FILE):
+        if not (self._source.root.is_local or self._source.has_order or clip.length != WHOLE_FILE):
             self._found.unchecked_captions += 1
         elif planned.is_recaptioned(row, clip):
             return DifferenceKind.CAPTION
