@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import itertools
+import json
 import logging
 import signal
 import socket
@@ -26,6 +28,7 @@ from nextscene.common import filesystem
 from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.run_lock import hold_lock, holder
 from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.sources.tables import rows_of, table_paths
 from nextscene.pipelines.build_nsp import main
 from tests.command import SMALL_FLAGS, Ended, Place, fault_injection, place
 from tests.support import (
@@ -125,6 +128,25 @@ def _filesystem(port: int) -> pafs.S3FileSystem:
     return pafs.S3FileSystem(
         endpoint_override=f"127.0.0.1:{port}", scheme="http", allow_bucket_creation=True, allow_bucket_deletion=True
     )
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------
+
+
+def test_tables_are_found_and_read_in_a_bucket_as_on_disk(bucket: Bucket, tmp_path: Path) -> None:
+    for name in ("a.csv", "sub/b.csv", "sub/.c.csv", "sub/d.tsv", "sub2/deep/e.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("n,t\n" + f"1,{name}\n" * 50_000)
+    (tmp_path / "f.json.gz").write_bytes(gzip.compress(json.dumps([{"n": 1}, {"n": 2}]).encode()))
+    bucket.upload(tmp_path, "tables")
+    disk, store = Storage.at(tmp_path), bucket.at("tables")
+    for pattern in ("*.csv", "sub*/*.csv", "*/*/*", "sub/.*", "a.csv", "*.gz"):
+        found = table_paths(disk, [pattern])
+        assert table_paths(store, [pattern]) == found
+        assert all(list(rows_of(store, path)) == list(rows_of(disk, path)) for path in found)
+    for pattern in ("none/*.csv", "sub/*.none"):
+        with pytest.raises(UsageError, match="fits the pattern"):
+            table_paths(store, [pattern])
 
 
 # ---- the same bytes --------------------------------------------------------------------------------------------

@@ -39,7 +39,8 @@ def rows_of(root: Storage, path: str) -> Iterator[Row | BadRow]:
 
     A row that cannot be read, in a table whose next row can be, is a BadRow: in JSON lines any bad line, in a CSV a row
     with another number of fields than the header, in JSON an entry that is not an object, or is a wrong one. Raise
-    UsageError for damage that hides where the next row begins, and for a table that cannot be read at all.
+    UsageError for damage that hides where the next row begins, and for a table that cannot be read at all; raise
+    FileNotFoundError.
     """
     suffix = next((suffix for suffix in TABLE_SUFFIXES if path.lower().endswith(suffix)), None)
     if suffix is None:
@@ -63,7 +64,7 @@ def _accept(columns: object, place: str) -> None:
 
 
 def _of_clips(read: Reader) -> Callable[[Storage, str], Iterator[Row]]:
-    """Return a reader for a table of clips, which raises UsageError for a bad row, or columns that are no clips'."""
+    """Return a reader for a table of clips, which raises UsageError for a bad row and for wrong columns."""
 
     def rows(root: Storage, path: str) -> Iterator[Row]:
         file = TableFile(root, path, MAX_ROW_CHARACTERS)

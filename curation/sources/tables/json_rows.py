@@ -1,4 +1,4 @@
-"""The rows of a JSON file that is one list of objects, or one object of objects `{key: {…}}`, read as a stream.
+"""The rows of a JSON file that is one list of objects, or one object of objects `{key: {…}}`, read as a json_text.
 
 A row that is not an object, has a name twice, NaN or infinity, or another `key` than its own, is a bad row. Damage, and
 a row that nests many hundred levels deep, end the table.
@@ -34,37 +34,37 @@ def json_rows(file: TableFile, check: Check) -> Iterator[Row | BadRow]:
     """
     where, number = file.display_uri, 0
     with file.text(newline="") as text:
-        stream = _Stream(text, file.longest_row)
-        if (opening := stream.letter()) not in _CLOSING:
+        json_text = _JsonText(text, file.longest_row)
+        if (opening := json_text.letter()) not in _CLOSING:
             raise UsageError(f"{where}: {f'it begins with {opening!r}' if opening else 'it is empty'}; {_FORM}")
-        stream.pass_over(opening)
+        json_text.pass_over(opening)
         closing = _CLOSING[opening]
         try:
-            while stream.letter() != closing:
+            while json_text.letter() != closing:
                 if number:
-                    stream.pass_over(",")
+                    json_text.pass_over(",")
                 number += 1
-                key = stream.key() if opening == "{" else None
-                row = stream.value()
+                key = json_text.key() if opening == "{" else None
+                row = json_text.value()
                 if not isinstance(row, dict):
                     kind = f"{_KINDS.get(type(row), 'a number')}, not an object"
                     if number == 1:
                         raise UsageError(f"{where}: its first entry is {kind}; {_FORM}")
                     yield BadRow(f"row {number}", kind)
-                elif flaw := stream.flaw(row) or _other_key(row, key):
+                elif flaw := json_text.flaw(row) or _other_key(row, key):
                     yield BadRow(f"row {number}", flaw)
                 else:
                     check(list(row), f"{where}, row {number}")
                     yield f"row {number}", row if key is None else {KEY: key, **row}
-            stream.pass_over(closing)
-            if stream.letter():
+            json_text.pass_over(closing)
+            if json_text.letter():
                 raise ValueError("more follows its end")
         except (ValueError, RecursionError) as error:
             said = error.msg if isinstance(error, json.JSONDecodeError) else error
             raise UsageError(f"{where}, row {number}: not sound JSON: {said}; no later row can be read") from error
 
 
-class _Stream:
+class _JsonText:
     """The text of a table, of which a row and a piece are held. All methods raise ValueError for what is not JSON."""
 
     def __init__(self, text: TextIO, longest: int) -> None:

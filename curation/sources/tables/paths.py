@@ -32,7 +32,7 @@ def _matches(root: Storage, pattern: str) -> list[str]:
         raise UsageError(f"the pattern {pattern!r} has **, which is not supported; write one * for each folder")
     if root.stat(str(path)) is not None:
         return [str(path)]
-    entries = root.stats(list(_candidates(root, "", path.parts)))
+    entries = root.stats(list(_candidates(root, "", path.parts or ("",))))
     found = [entry.path for entry in entries if entry is not None]
     if not found:
         raise UsageError(f"no file in {root.display_uri} fits the pattern {pattern!r}; {_nearest(root, path)}")
