@@ -17,7 +17,7 @@ _MAX_SECONDS = 10**7
 _MAX_NAME_BYTES = 16 << 10
 _MAX_DEPTH = 100
 _FURTHER = "its further columns, which are kept as provenance,"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MAX_SHOWN = 60
 _REMEDIES: Mapping[type, str] = {
     list: "give one text",

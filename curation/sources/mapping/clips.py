@@ -16,7 +16,7 @@ from typing import Any
 
 from nextscene.common.errors import UsageError
 from nextscene.common.joined_storage import SEPARATOR
-from nextscene.common.patterns import matching_files
+from nextscene.common.patterns import matching_files, nearest_files
 from nextscene.common.predicate import Predicate
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
@@ -34,6 +34,8 @@ from nextscene.curation.sources.mapping.template import Template
 from nextscene.curation.sources.members import BadArchive, Member, grouped, is_archive, members_of
 from nextscene.curation.sources.skipped_files import NO_ROW, SkippedFiles
 from nextscene.curation.sources.tables import BadRow, rows_of
+
+_MOST_BAD = 100
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,13 @@ class LayoutSource:
         """Yield the clip of each row, and its place in its group."""
         rows = _RowJoin(self, index, seen)
         for path in self._tables():
-            checked = False
+            checked, bad = False, 0
             for item in rows_of(self.root, path):
                 if isinstance(item, BadRow):
+                    bad += 1
+                    if bad == _MOST_BAD and not checked:
+                        where = f"{self.root.display_uri}/{path}"
+                        raise UsageError(f"{where}: its first {bad} rows cannot be read; is it a table? {item.reason}")
                     yield _unreadable(f"{path}, {item.name}", item.reason), 0
                     continue
                 row_name, row = item
@@ -105,7 +111,8 @@ class LayoutSource:
         for pattern in patterns:
             if found := sorted(matching_files(self.root, pattern)):
                 return found
-        raise UsageError(f"`source` {self.root.display_uri}: no table {' or '.join(patterns)} in it")
+        there = nearest_files(self.root, patterns[0])
+        raise UsageError(f"`source` {self.root.display_uri}: no table {' or '.join(patterns)} in it; {there}")
 
     def _check_columns(self, row: Mapping[str, Any], where: str) -> None:
         """Raise UsageError if a column that every row must have is not in the first row of a table."""

@@ -17,10 +17,9 @@ from nextscene.curation.sources.tables.csv_rows import csv_clip_rows, csv_rows
 from nextscene.curation.sources.tables.json_rows import json_rows
 from nextscene.curation.sources.tables.jsonl_rows import jsonl_rows
 from nextscene.curation.sources.tables.parquet_rows import parquet_rows
-from nextscene.curation.sources.tables.paths import table_paths
 from nextscene.curation.sources.tables.table_file import GZIP, BadRow, Check, Row, TableFile
 
-__all__ = ["MAX_ROW_CHARACTERS", "READERS", "TABLE_SUFFIXES", "BadRow", "Row", "rows_of", "table_paths"]
+__all__ = ["MAX_ROW_CHARACTERS", "READERS", "TABLE_SUFFIXES", "BadRow", "Row", "rows_of"]
 
 MAX_ROW_CHARACTERS = 16 << 20
 """Longest row, in characters. As Python objects they take up to thirty times as many bytes."""
