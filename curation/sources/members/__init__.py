@@ -23,7 +23,7 @@ from nextscene.curation.sources.members.member import (
     archive_text,
     open_archive,
 )
-from nextscene.curation.sources.members.pieces import archive_suffix, missing_piece, next_piece, piece_of
+from nextscene.curation.sources.members.pieces import archive_suffix, missing_piece, neighbors, piece_of
 from nextscene.curation.sources.members.tar_members import members_of_gzipped_tar, members_of_tar
 from nextscene.curation.sources.members.unpacking import DamagedMember, Packing, open_gzip, unpack
 from nextscene.curation.sources.members.zip_directory import members_of_zip
@@ -60,9 +60,9 @@ def members_of(root: Storage, location: str) -> Iterator[Member]:
                 if not member.flaw:
                     names.add(key)
         except BadArchive as bad:
-            if piece_of(pieces[-1]) is None:
+            if not (others := neighbors(pieces)):
                 raise
-            what = f"{bad.detail}; is its last piece whole, or is there a {next_piece(pieces[-1])}?"
+            what = f"{bad.detail}; is its last piece whole, and is there no {' or '.join(others)}?"
             raise BadArchive(archive.where, bad.reason, what) from bad
 
 
@@ -71,8 +71,8 @@ def _kind(archive: ArchiveFile, first: str) -> str:
     piece = piece_of(first)
     if suffix := archive_suffix(first) or (piece.suffix if piece else ""):
         return suffix
-    archive.file.seek(0)
     start = archive.file.read(512)
+    archive.file.seek(0)
     kind = next((kind for at, mark, kind in _STARTS if start.startswith(mark, at)), "")
     if not kind:
         raise archive.bad("archive_unknown", "its first bytes are neither those of a zip nor of a tar")

@@ -38,12 +38,18 @@ class Piece:
     @property
     def following(self) -> tuple[str, ...]:
         """Return the names that the next piece may have. The second is that of GNU split, which lengthens marks."""
-        nexts = _successor(self.mark)
-        last = "9" if self.mark.isdigit() else "z"
-        if nexts[0].lower() == last and self.mark[0].lower() != last:
-            zero = "0" if self.mark.isdigit() else "a"
-            return f"{self.stem}{nexts}", f"{self.stem}{nexts[0]}{zero * len(self.mark)}"
-        return (f"{self.stem}{nexts}",)
+        plain = _successor(self.mark)
+        zero, last = "09" if self.mark.isdigit() else "az"
+        counting = self.mark.lstrip(last)
+        if counting and _successor(counting).startswith(last):
+            longer = last * (len(self.mark) - len(counting) + 1) + zero * (len(counting) + 1)
+            return f"{self.stem}{plain}", f"{self.stem}{longer}"
+        return (f"{self.stem}{plain}",)
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether the name is that of a piece even without the first one beside it."""
+        return self.mark.isdigit() or self.stem.lower().rstrip("._-").endswith(("split", "part"))
 
     @property
     def first(self) -> str:
@@ -67,7 +73,7 @@ def piece_of(name: str) -> Piece | None:
 def grouped(names: Iterable[str]) -> list[list[str]]:
     """Return the archives among the names, sorted, each as the names of its pieces in order; leave out all others.
 
-    Letters count as the mark of a piece if the name says `part` or `split`, or if the first piece is there.
+    Without the first piece, several others are an archive, if they have numbers or say `part` or `split`.
     """
     whole: list[list[str]] = []
     pieces: dict[str, list[tuple[Piece, str]]] = defaultdict(list)
@@ -78,7 +84,7 @@ def grouped(names: Iterable[str]) -> list[list[str]]:
             pieces[piece.stem].append((piece, name))
     for group in pieces.values():
         group.sort(key=lambda one: one[0].order)
-        if group[0][0].is_first or group[0][0].mark.isdigit() or re.search("(?i)(split|part)[._-]?$", group[0][0].stem):
+        if group[0][0].is_first or (len(group) > 1 and group[0][0].is_plain):
             whole.append([name for _, name in group])
     return sorted(whole)
 
@@ -94,10 +100,11 @@ def missing_piece(names: Sequence[str]) -> str:
     return ""
 
 
-def next_piece(name: str) -> str:
-    """Return the name of the piece after one; "" if it is not that of a piece."""
-    piece = piece_of(name)
-    return piece.following[0] if piece else ""
+def neighbors(names: Sequence[str]) -> list[str]:
+    """Return the names of the pieces that may be missing before the first and after the last of these."""
+    first, last = piece_of(names[0]), piece_of(names[-1])
+    zero = [first.first] if first and first.mark.isdigit() and int(first.mark) == 1 else []
+    return [*zero, *(last.following[:1] if last else ())]
 
 
 def _successor(mark: str) -> str:
