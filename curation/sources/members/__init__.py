@@ -4,7 +4,7 @@
     members_of   an archive → its members, each with the range of its bytes
     unpack       a member → its own bytes, checked
 
-Tested in tests/curation/sources/members/.
+Tested in tests/curation/sources/members/test_zip_directory.py and its neighbors.
 """
 
 from __future__ import annotations

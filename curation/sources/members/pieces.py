@@ -20,7 +20,7 @@ _PIECE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PieceName:
     """The name of a piece of an archive: all but its mark, its mark, and the archive's suffix, "" if it has none."""
 
     stem: str
@@ -61,13 +61,13 @@ def archive_suffix(name: str) -> str:
     return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
 
 
-def piece_of(name: str) -> Piece | None:
+def piece_of(name: str) -> PieceName | None:
     """Return what a name says as that of a piece; None for any other name."""
     if archive_suffix(name) or not (found := _PIECE.fullmatch(name)):
         return None
     stem = found["stem"] or found["stem_"] or found["bare"]
     mark = found["number"] or found["letters"] or found["letters_"]
-    return Piece(stem, mark, (found["suffix"] or found["suffix_"] or "").lower())
+    return PieceName(stem, mark, (found["suffix"] or found["suffix_"] or "").lower())
 
 
 def grouped(names: Iterable[str]) -> list[list[str]]:
@@ -76,7 +76,7 @@ def grouped(names: Iterable[str]) -> list[list[str]]:
     Without the first piece, several others are an archive, if they have numbers or say `part` or `split`.
     """
     whole: list[list[str]] = []
-    pieces: dict[str, list[tuple[Piece, str]]] = defaultdict(list)
+    pieces: dict[str, list[tuple[PieceName, str]]] = defaultdict(list)
     for name in names:
         if archive_suffix(name):
             whole.append([name])
