@@ -26,8 +26,8 @@ from tenacity import stop_after_attempt
 
 from nextscene.common import filesystem
 from nextscene.common.errors import RunStopped, UsageError
-from nextscene.common.run_lock import hold_lock, holder
 from nextscene.common.patterns import matching_files
+from nextscene.common.run_lock import hold_lock, holder
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.sources.tables import rows_of
 from nextscene.pipelines.build_nsp import main

@@ -4,7 +4,7 @@
     members_of   an archive → its members, each with the range of its bytes
     unpack       a member → its own bytes, checked
 
-Tested in tests/curation/sources/members/.
+Tested in tests/curation/sources/members/test_zip_directory.py and its neighbors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nextscene.curation.sources.members.pieces import (
     grouped,
     is_archive,
     missing_piece,
-    next_piece,
+    neighbors,
     piece_of,
 )
 from nextscene.curation.sources.members.tar_members import members_of_gzipped_tar, members_of_tar
@@ -78,9 +78,9 @@ def members_of(root: Storage, location: str) -> Iterator[Member]:
                 if not member.flaw:
                     names.add(key)
         except BadArchive as bad:
-            if piece_of(pieces[-1]) is None:
+            if not (others := neighbors(pieces)):
                 raise
-            what = f"{bad.detail}; is its last piece whole, or is there a {next_piece(pieces[-1])}?"
+            what = f"{bad.detail}; is its last piece whole, and is there no {' or '.join(others)}?"
             raise BadArchive(archive.where, bad.reason, what) from bad
 
 
@@ -89,8 +89,8 @@ def _kind(archive: ArchiveFile, first: str) -> str:
     piece = piece_of(first)
     if suffix := archive_suffix(first) or (piece.suffix if piece else ""):
         return suffix
-    archive.file.seek(0)
     start = archive.file.read(512)
+    archive.file.seek(0)
     kind = next((kind for at, mark, kind in _STARTS if start.startswith(mark, at)), "")
     if not kind:
         raise archive.bad("archive_unknown", "its first bytes are neither those of a zip nor of a tar")

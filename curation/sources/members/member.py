@@ -1,4 +1,7 @@
-"""A member of a source: a file by itself or inside an archive. Tested in tests/curation/sources/members/."""
+"""A member of a source: a file by itself or inside an archive.
+
+Tested in tests/curation/sources/members/test_zip_directory.py.
+"""
 
 from __future__ import annotations
 

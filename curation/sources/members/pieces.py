@@ -20,7 +20,7 @@ _PIECE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PieceName:
     """The name of a piece of an archive: all but its mark, its mark, and the archive's suffix, "" if it has none."""
 
     stem: str
@@ -38,12 +38,18 @@ class Piece:
     @property
     def following(self) -> tuple[str, ...]:
         """Return the names that the next piece may have. The second is that of GNU split, which lengthens marks."""
-        nexts = _successor(self.mark)
-        last = "9" if self.mark.isdigit() else "z"
-        if nexts[0].lower() == last and self.mark[0].lower() != last:
-            zero = "0" if self.mark.isdigit() else "a"
-            return f"{self.stem}{nexts}", f"{self.stem}{nexts[0]}{zero * len(self.mark)}"
-        return (f"{self.stem}{nexts}",)
+        plain = _successor(self.mark)
+        zero, last = "09" if self.mark.isdigit() else "az"
+        counting = self.mark.lstrip(last)
+        if counting and _successor(counting).startswith(last):
+            longer = last * (len(self.mark) - len(counting) + 1) + zero * (len(counting) + 1)
+            return f"{self.stem}{plain}", f"{self.stem}{longer}"
+        return (f"{self.stem}{plain}",)
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether the name is that of a piece even without the first one beside it."""
+        return self.mark.isdigit() or self.stem.lower().rstrip("._-").endswith(("split", "part"))
 
     @property
     def first(self) -> str:
@@ -60,22 +66,22 @@ def is_archive(name: str) -> bool:
     return bool(archive_suffix(name)) or piece_of(name) is not None
 
 
-def piece_of(name: str) -> Piece | None:
+def piece_of(name: str) -> PieceName | None:
     """Return what a name says as that of a piece; None for any other name."""
     if archive_suffix(name) or not (found := _PIECE.fullmatch(name)):
         return None
     stem = found["stem"] or found["stem_"] or found["bare"]
     mark = found["number"] or found["letters"] or found["letters_"]
-    return Piece(stem, mark, (found["suffix"] or found["suffix_"] or "").lower())
+    return PieceName(stem, mark, (found["suffix"] or found["suffix_"] or "").lower())
 
 
 def grouped(names: Iterable[str]) -> list[list[str]]:
     """Return the archives among the names, sorted, each as the names of its pieces in order; leave out all others.
 
-    Letters count as the mark of a piece if the name says `part` or `split`, or if the first piece is there.
+    Without the first piece, several others are an archive, if they have numbers or say `part` or `split`.
     """
     whole: list[list[str]] = []
-    pieces: dict[str, list[tuple[Piece, str]]] = defaultdict(list)
+    pieces: dict[str, list[tuple[PieceName, str]]] = defaultdict(list)
     for name in names:
         if archive_suffix(name):
             whole.append([name])
@@ -83,7 +89,7 @@ def grouped(names: Iterable[str]) -> list[list[str]]:
             pieces[piece.stem].append((piece, name))
     for group in pieces.values():
         group.sort(key=lambda one: one[0].order)
-        if group[0][0].is_first or group[0][0].mark.isdigit() or re.search("(?i)(split|part)[._-]?$", group[0][0].stem):
+        if group[0][0].is_first or (len(group) > 1 and group[0][0].is_plain):
             whole.append([name for _, name in group])
     return sorted(whole)
 
@@ -99,10 +105,11 @@ def missing_piece(names: Sequence[str]) -> str:
     return ""
 
 
-def next_piece(name: str) -> str:
-    """Return the name of the piece after one; "" if it is not that of a piece."""
-    piece = piece_of(name)
-    return piece.following[0] if piece else ""
+def neighbors(names: Sequence[str]) -> list[str]:
+    """Return the names of the pieces that may be missing before the first and after the last of these."""
+    first, last = piece_of(names[0]), piece_of(names[-1])
+    zero = [first.first] if first and first.mark.isdigit() and int(first.mark) == 1 else []
+    return [*zero, *(last.following[:1] if last else ())]
 
 
 def _successor(mark: str) -> str:

@@ -28,7 +28,7 @@ _MAX_READ_BYTES = 4 << 20
 _MAX_HEADER_BYTES = 4 << 20
 """Limit for the headers of one member, and for the global headers."""
 _MAX_RATIO = 1100
-"""What gzip packs has at most 1,032 times as many bytes."""
+"""More than the 1,032 bytes that gzip can pack into one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class DamagedMember(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How a member is stored: by which method, and the CRC-32 and the number of its own bytes."""
+    """The form in which a member is stored: a method, and the CRC-32 and the number of the member's own bytes."""
 
     method: Method
     crc: int

@@ -1,6 +1,7 @@
 """The members of a zip, from the directory at its end alone (PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 to 4.6).
 
-The directory is read in ranges of 16 MiB, once, or twice if it is longer. 24 bytes a member are kept meanwhile.
+A directory of up to 16 MiB, some 100,000 members, is read once, and a longer one twice, in ranges of that size. 16
+bytes a member are kept meanwhile.
 """
 
 from __future__ import annotations
@@ -84,8 +85,7 @@ class _Entry:
 def members_of_zip(archive: ArchiveFile) -> Iterator[Member]:
     """Yield the files in a zip, in the order of its directory. Folders are left out. Raise BadArchive."""
     place = find_directory(archive)
-    window = FileWindow(archive.file, place.offset, place.size)
-    directory = cast(BinaryIO, io.BufferedReader(window, max(io.DEFAULT_BUFFER_SIZE, min(_READ_BYTES, place.size))))
+    directory = _opened(FileWindow(archive.file, place.offset, place.size), place.size)
     overlapping = _find_overlapping(directory, place)
     directory.seek(0)
     number = 0
@@ -97,6 +97,10 @@ def members_of_zip(archive: ArchiveFile) -> Iterator[Member]:
         raise _damaged(archive, f"its directory is damaged behind {number} entries: {damage}") from damage
     if number & 0xFFFF != place.count & 0xFFFF:  # some programs write the lower two bytes alone
         raise _damaged(archive, f"its directory has {number} entries, and should have {place.count}")
+
+
+def _opened(window: FileWindow, size: int) -> BinaryIO:
+    return io.BytesIO(window.read()) if size <= _READ_BYTES else cast(BinaryIO, io.BufferedReader(window, _READ_BYTES))
 
 
 def _damaged(archive: ArchiveFile, detail: str) -> BadArchive:

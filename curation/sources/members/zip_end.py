@@ -1,5 +1,6 @@
-"""The records at the end of a zip, which say where its directory is. Tested in
-tests/curation/sources/members/test_zip_directory.py.
+"""The records at the end of a zip, which say where its directory is.
+
+Tested in tests/curation/sources/members/test_zip_directory.py.
 """
 
 from __future__ import annotations
