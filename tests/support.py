@@ -8,6 +8,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def build_inline(
     begun = time.monotonic()
     with claim_out(open_out(str(out))) as place, hold_lock(place, "inline"), asyncio.Runner() as runner:
         check_open_retry(place, retry)
-        given = Source.at(str(source))
+        given = replace(Source.at(str(source), config.map), selection=config.selection)
         recorded = prepare(place, given, config, judge_budget, retry=bool(retry))
         begun_with, seen_by = recorded.begun_with_cut, read_sentinels(place)
         job = UnitContext(config, given.root, place, ffmpeg.build(), "inline", judge_budget, begun_with, seen_by)

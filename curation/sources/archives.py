@@ -22,7 +22,8 @@ def clips_of_archives(
 ) -> Iterator[Clip]:
     """Yield the clips of the tars that the patterns match, in the order of their paths, without those that are known.
 
-    A tar that cannot be read to its end is a clip that fails, after the clips before the damage.
+    A tar that cannot be read to its end is a clip that fails, after the clips before the damage. The sample next to it
+    is not used: a part of it may be lost.
     """
     for path in sorted({path for pattern in patterns for path in matching_files(root, pattern)}):
         if is_known(path):
