@@ -25,7 +25,7 @@ NO_SEED = -1
 
 @dataclass(frozen=True)
 class Selection:
-    """What to take of a source. `limit` 0 means all; with NO_SEED it takes the first clips, else those drawn by lot.
+    """The part of a source that is taken. `limit` 0 means all; with NO_SEED it takes the first clips, else those drawn by lot.
 
     A lot is a hash of seed and clip id: the order of the source makes no difference.
     """

@@ -1,6 +1,8 @@
 """Clips on disk while a source is read: to tell which came before, and to sort them by original video.
 
 Its memory does not grow with them.
+
+Tested in tests/curation/sources/mapping/.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Rows with lists, taken apart: one row for each element of the lists, which must be equally long."""
+"""Rows with lists, taken apart: one row for each element of the lists, which must be equally long.
+
+Tested in tests/curation/sources/mapping/.
+"""
 
 from __future__ import annotations
 

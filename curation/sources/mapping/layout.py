@@ -1,6 +1,7 @@
-"""A layout: where a data set has its files and tables, what its columns mean, and how rows and files are joined.
+"""A layout: where a data set has its files and tables, the meaning of its columns, and the join of rows and files.
 
-It is data: a TOML file of the tables below, either a preset or the file of `--map`. docs/sources.md explains it.
+It is data: a TOML file of the tables below, either a preset or a user's own. docs/sources.md explains it. Tested in
+tests/curation/sources/mapping/.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _SPAN, _CROP = 2, 4
 
 @dataclass(frozen=True)
 class About:
-    """What a preset says of itself. `like` are files that only a folder of this layout has."""
+    """A preset's description of itself. `like` are files that only a folder of this layout has."""
 
     title: str = setting("", "Name of the data set.")
     layout: str = setting("", "How its layout is known, and since when.")
@@ -49,7 +50,7 @@ class TableFiles:
 
 @dataclass(frozen=True)
 class RowMap:
-    """How a row becomes a clip. Values are paths into the row, or templates where that is said."""
+    """The meaning of a row's values. They are paths into the row, or templates where that is said."""
 
     video: str = setting("{video}", "Template of the file's name.")
     caption: tuple[str, ...] = setting(("caption",), "Paths to the caption; the first with a text counts.")
@@ -75,7 +76,7 @@ class RowMap:
 
 @dataclass(frozen=True)
 class Join:
-    """How a row finds its file among the members."""
+    """The way from a row to its file among the members."""
 
     by: Literal["name", "basename", "stem"] = setting(
         "name", "What must be equal: name (the path), basename, or stem (the name without suffix)."

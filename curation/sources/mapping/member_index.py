@@ -1,4 +1,7 @@
-"""The members of a source on disk, found by the key that rows join them by. Its memory does not grow with them."""
+"""The members of a source on disk, found by the key that rows join them by. Its memory does not grow with them.
+
+Tested in tests/curation/sources/mapping/.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 `caption`, `metadata.fps`, `cap[0]`, `windows[].caption` (of each element), and in backquotes a name with other letters:
 `` `aesthetic score` ``. A list may also be the text of one, as tables in CSV have it.
+
+Tested in tests/curation/sources/mapping/.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a layout reads from a row: names, texts, span, crop and place among the clips of its original video."""
+"""The reader of rows by a layout: names, texts, span, crop, and place among the clips of the original video.
+
+Tested in tests/curation/sources/mapping/.
+"""
 
 from __future__ import annotations
 
@@ -171,7 +174,7 @@ def _of_clock(value: Any) -> int | None:
         hours, minutes, seconds = found.groups()
         whole = Fraction(seconds.replace(",", "."))
         if (int(minutes) >= _SECONDS and hours) or whole >= _SECONDS:
-            raise InvalidValue("bad_span", f"{abbreviated(value)} is no time of a clock")
+            raise InvalidValue("bad_span", f"{abbreviated(value)} is not a time of a clock")
         return round(((int(hours or 0) * _SECONDS + int(minutes)) * _SECONDS + whole) * 1000)
     return milliseconds_of(value)
 

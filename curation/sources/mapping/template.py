@@ -1,4 +1,7 @@
-"""Templates of names: text with values of a row, `{path}`, each changed by filters, `{path|basename|before:_part}`."""
+"""Templates of names: text with values of a row, `{path}`, each changed by filters, `{path|basename|before:_part}`.
+
+Tested in tests/curation/sources/mapping/.
+"""
 
 from __future__ import annotations
 

@@ -124,11 +124,14 @@ def _names(header: str) -> dict[str, list[str]]:
 
 
 def _separator(header: str, path: str) -> str:
-    """Return the separator with which the header has the most columns; in a `.tsv` the tab, if there is one."""
-    if path.lower().removesuffix(GZIP).endswith(".tsv") and "\t" in header:
-        return "\t"
+    """Return the separator with which the header has the most columns; in a `.tsv` the tab, if there is one.
+
+    A header of one column says nothing: then it is the tab in a `.tsv`, else the comma.
+    """
+    first = "\t" if path.lower().removesuffix(GZIP).endswith(".tsv") else ","
     names = _names(header)
-    return max(_SEPARATORS, key=lambda separator: len(names[separator]))
+    most = max(_SEPARATORS, key=lambda separator: len(names[separator]))
+    return first if ("\t" in header and first == "\t") or len(names[most]) == 1 else most
 
 
 def _clip_separator(header: str, _: str) -> str:
