@@ -2,7 +2,7 @@
 
 Its memory does not grow with them.
 
-Tested in tests/curation/sources/mapping/.
+Tested in tests/curation/sources/mapping/test_clips.py.
 """
 
 from __future__ import annotations

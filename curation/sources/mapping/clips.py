@@ -2,8 +2,6 @@
 
 One bad item is one clip that ends with a reason: a row that cannot be read or has no file, an archive that cannot be
 listed. Files that no row names are counted among the files passed over.
-
-Tested in tests/curation/sources/mapping/.
 """
 
 from __future__ import annotations

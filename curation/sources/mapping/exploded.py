@@ -1,6 +1,6 @@
 """Rows with lists, taken apart: one row for each element of the lists, which must be equally long.
 
-Tested in tests/curation/sources/mapping/.
+Tested in tests/curation/sources/mapping/test_row_reader.py.
 """
 
 from __future__ import annotations

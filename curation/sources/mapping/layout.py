@@ -1,7 +1,6 @@
 """A layout: where a data set has its files and tables, the meaning of its columns, and the join of rows and files.
 
-It is data: a TOML file of the tables below, either a preset or a user's own. docs/sources.md explains it. Tested in
-tests/curation/sources/mapping/.
+It is data: a TOML file of the tables below, either a preset or a user's own. docs/sources.md explains it.
 """
 
 from __future__ import annotations

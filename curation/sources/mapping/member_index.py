@@ -1,6 +1,6 @@
 """The members of a source on disk, found by the key that rows join them by. Its memory does not grow with them.
 
-Tested in tests/curation/sources/mapping/.
+Tested in tests/curation/sources/mapping/test_clips.py.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 `caption`, `metadata.fps`, `cap[0]`, `windows[].caption` (of each element), and in backquotes a name with other letters:
 `` `aesthetic score` ``. A list may also be the text of one, as tables in CSV have it.
-
-Tested in tests/curation/sources/mapping/.
 """
 
 from __future__ import annotations
@@ -40,6 +38,8 @@ class RowPath:
         while at < len(text):
             if text[at] == "." and steps:
                 at += 1
+                if text[at : at + 1] == "[":
+                    break
             elif steps and text[at] != "[":
                 break
             found = _STEP.match(text, at)
@@ -48,7 +48,7 @@ class RowPath:
             quoted, name, place = found.groups()
             steps.append(quoted or name or (int(place) if place else _ALL))
             at = found.end()
-        if at < len(text) or not steps:
+        if at < len(text) or not steps or text.endswith("."):
             raise ValueError(
                 f"{text!r} is not a path into a row, such as caption, metadata.fps, cap[0], windows[].caption, or"
                 " `aesthetic score` in backquotes"

@@ -1,7 +1,4 @@
-"""The reader of rows by a layout: names, texts, span, crop, and place among the clips of the original video.
-
-Tested in tests/curation/sources/mapping/.
-"""
+"""The reader of rows by a layout: names, texts, span, crop, and place among the clips of the original video."""
 
 from __future__ import annotations
 

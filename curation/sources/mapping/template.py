@@ -1,7 +1,4 @@
-"""Templates of names: text with values of a row, `{path}`, each changed by filters, `{path|basename|before:_part}`.
-
-Tested in tests/curation/sources/mapping/.
-"""
+"""Templates of names: text with values of a row, `{path}`, each changed by filters, `{path|basename|before:_part}`."""
 
 from __future__ import annotations
 

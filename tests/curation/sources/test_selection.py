@@ -23,9 +23,7 @@ def names(clips: list[Clip], selection: Selection) -> list[str]:
 
 
 @given(st.integers(0, 60), st.integers(-1, 5), st.randoms(use_true_random=False))
-def test_a_draw_takes_as_many_in_source_order_whatever_that_order_is(
-    limit: int, seed: int, lots: random.Random
-) -> None:
+def test_a_draw_takes_as_many_in_source_order(limit: int, seed: int, lots: random.Random) -> None:
     selection = Selection(limit=limit, sample_seed=seed if limit else -1)
     taken = names(CLIPS, selection)
     assert len(taken) == min(limit or len(CLIPS), len(CLIPS))
