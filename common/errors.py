@@ -2,7 +2,7 @@
 
     NextSceneError
     ├── UsageError      exit 2: the command, the configuration or the source cannot work as given
-    │   ├── SettingsError, BadLocation, NotOurs, DatasetNotFound, StateMismatch, NoDecoder
+    │   ├── SettingsError, BadLocation, BadArchive, NoSample, NotOurs, DatasetNotFound, StateMismatch, NoDecoder
     │   └── DamagedConfig, UnusablePrompt, JudgeUsageError
     ├── DataError       exit 1: a file of a dataset is damaged
     │   └── DamagedRecord, DamagedShard (MissingShard, TooManyBadClips), DamagedVideo

@@ -1,4 +1,4 @@
-"""Sources of clips: a folder, a manifest, WebDataset tars, a single file, or a data set whose layout is known.
+"""Sources of clips: a folder, a manifest, tars and zips of samples, a single file, or a data set of a known layout.
 
 Every kind yields its clips one at a time, in an order that depends on the input alone. The memory used does not grow
 with the number of clips.
@@ -37,6 +37,7 @@ from nextscene.curation.sources.selection import EVERYTHING, Selection, matching
 from nextscene.curation.sources.skipped_files import SkippedFiles
 from nextscene.curation.sources.tables import READERS
 from nextscene.curation.sources.tar import clips_of_tar
+from nextscene.curation.sources.zipped import clips_of_zip
 
 __all__ = [
     "MISSING",
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 _STAT_AT_ONCE = 512
+_ARCHIVES = {".tar": clips_of_tar, ".zip": clips_of_zip}
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Source:
         preset_name, location = split_preset(location)
         here = Storage.at(location)
         parent, name = split_location(here.uri)
-        is_file = PurePosixPath(name).suffix.lower() in {*READERS, ".tar", *MEDIA_SUFFIXES}
+        is_file = PurePosixPath(name).suffix.lower() in {*READERS, *_ARCHIVES, *MEDIA_SUFFIXES}
         return Source(Storage.at(parent), name) if is_file else Source(here, "", preset=preset_name)
 
     @property
@@ -134,8 +136,8 @@ class Source:
     def scan(self, is_known: Callable[[str], bool], complete: bool = False, scenes: bool = False) -> Iterator[Clip]:
         """Yield the clips as cheaply as possible, to compare them with those of a plan. Raise the errors of `clips`.
 
-        Contents of videos are not read, nor are tars for which `is_known` is true. In an object store, files are not
-        looked up, so that sizes are SIZE_NOT_READ, and captions beside videos are not read. If `complete`, both are
+        Contents of videos are not read, nor are archives for which `is_known` is true. In an object store, files are
+        not looked up, so that sizes are SIZE_NOT_READ, and captions beside videos are not read. If `complete`, both are
         done there too. `scenes` is as for `clips`.
         """
         folder_filter = None
@@ -172,12 +174,14 @@ class Source:
             return clips_of_folder(self.root, skipped, self.out, folder_filter, scenes)
         if self.is_manifest:
             return clips_of_manifest(self.root, self.path, scenes)
-        if suffix == ".tar":
+        if suffix in _ARCHIVES:
             is_known = folder_filter is not None and folder_filter.is_known(self.path)
-            return iter(()) if is_known else clips_of_tar(self.root, self.path, skipped, scenes)
+            return iter(()) if is_known else _ARCHIVES[suffix](self.root, self.path, skipped, scenes)
         if suffix in MEDIA_SUFFIXES:
             return clip_of_file(self.root, self.path)
-        raise UsageError(f"`source` {self.display_uri}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
+        raise UsageError(
+            f"`source` {self.display_uri}: not a folder, a video, a tar, a zip, or one of {', '.join(READERS)}"
+        )
 
 
 def _none_is_known(path: str) -> bool:

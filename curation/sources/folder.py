@@ -1,4 +1,4 @@
-"""A folder as a source, searched recursively: videos, images and tars, with caption files beside them.
+"""A folder as a source, searched recursively: videos, images, tars and zips, with caption files beside them.
 
 Tested in tests/curation/sources/test_sources.py.
 """
@@ -18,11 +18,13 @@ import pyarrow as pa
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.common.text import MAX_TEXT_BYTES
+from nextscene.curation.sources.archive_samples import NoSample
 from nextscene.curation.sources.caption import NO_TEXT, ClipText, bad_text, not_unicode, read_caption, too_long
 from nextscene.curation.sources.caption_files import caption_name, is_text
 from nextscene.curation.sources.clip import Clip, is_media
 from nextscene.curation.sources.skipped_files import HIDDEN, LINKS, NOT_UTF8, SkippedFiles
 from nextscene.curation.sources.tar import clips_of_tar
+from nextscene.curation.sources.zipped import clips_of_zip
 
 _MAX_DEPTH = 64
 _NAMES_AT_ONCE = 32768
@@ -30,7 +32,7 @@ _NAMES_AT_ONCE = 32768
 
 @dataclass(frozen=True)
 class FolderFilter:
-    """A filter for what is left out of a folder: tars that are known, and without `captions` the caption files."""
+    """A filter for what is left out of a folder: archives that are known, and without `captions` the caption files."""
 
     is_known: Callable[[str], bool]
     captions: bool
@@ -45,21 +47,37 @@ def clips_of_folder(
 ) -> Iterator[Clip]:
     """Yield the clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `skipped`.
 
-    `folder_filter` leaves some of them out. With `scenes`, those in tars are read too. Raise UsageError for a link that
-    leads to `out` or to a folder above it, and for folders that nest too deep.
+    `folder_filter` leaves some of them out. With `scenes`, those in archives are read too. Raise UsageError for a link
+    that leads to `out` or to a folder above it, and for folders that nest too deep.
     """
     barred = _identity(out, "") if out and out.is_local and out.is_folder() else None
     for folder, name, text in _walk(root, "", (), skipped, barred):
         path = f"{folder}{name}"
-        if name.lower().endswith(".tar") and root.stat(path) is None:
+        if is_archive(name) and root.stat(path) is None:
             skipped.add_kind(LINKS)  # reading from a pipe would never end
-        elif name.lower().endswith(".tar"):
+        elif is_archive(name):
             if folder_filter is None or not folder_filter.is_known(path):
-                yield from clips_of_tar(root, path, skipped, scenes)
+                yield from _clips_of_archive(root, path, skipped, scenes)
         else:
             yield _clip(
                 root, path, f"{folder}{text}" if text and (folder_filter is None or folder_filter.captions) else ""
             )
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a name is that of an archive whose samples are clips."""
+    return name.lower().endswith((".tar", ".zip"))
+
+
+def _clips_of_archive(root: Storage, path: str, skipped: SkippedFiles, scenes: bool) -> Iterator[Clip]:
+    """Yield the clips of an archive. A zip that has none counts as skipped: people keep all kinds of things in zips."""
+    if path.lower().endswith(".tar"):
+        yield from clips_of_tar(root, path, skipped, scenes)
+        return
+    try:
+        yield from clips_of_zip(root, path, skipped, scenes)
+    except NoSample:
+        skipped.add(path)
 
 
 def clip_of_file(root: Storage, name: str) -> Iterator[Clip]:
@@ -89,7 +107,7 @@ def _sorted(names: Iterator[str]) -> Iterator[str]:
 
 
 def _with_texts(names: Iterator[str], skipped: SkippedFiles) -> Iterator[tuple[str, str]]:
-    """Yield the folders, tars, videos and images among sorted names, each with its caption file's name or "".
+    """Yield the folders, archives, videos and images among sorted names, each with its caption file's name or "".
 
     All names that begin with a stem and a dot are next to each other, so only these are kept in memory.
     """
@@ -108,7 +126,7 @@ def _with_texts(names: Iterator[str], skipped: SkippedFiles) -> Iterator[tuple[s
         leave([text for text in behind if not name.startswith(f"{PurePosixPath(text).stem}.")])
         if is_text(name):
             behind.append(name)
-        elif name.endswith("/") or name.lower().endswith(".tar"):
+        elif name.endswith("/") or is_archive(name):
             yield name, ""
         elif not is_media(name):
             skipped.add(name)

@@ -1,66 +1,17 @@
-"""WebDataset tars as input: members that share a name up to the first dot belong together.
-
-A video whose own name has dots (`Movie.2019.1080p.mp4`) is a sample of its own, named up to the last dot.
-
-Tested in tests/curation/sources/test_sources.py.
-"""
+"""WebDataset tars as input. Tested in tests/curation/sources/test_sources.py."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterator
 
-from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.common.text import MAX_TEXT_BYTES
-from nextscene.curation.sources.caption import (
-    NO_TEXT,
-    ClipText,
-    Meaning,
-    bad_text,
-    clip_text,
-    first_flawed,
-    not_unicode,
-    read_caption,
-    too_long,
-)
-from nextscene.curation.sources.caption_files import caption_name, is_text
-from nextscene.curation.sources.cell_values import WrongType, text_of
-from nextscene.curation.sources.clip import Clip, is_image, is_media
-from nextscene.curation.sources.columns import SCENE, likely_column, or_scene
-from nextscene.curation.sources.members.member import SPARSE as STORED_SPARSE
-from nextscene.curation.sources.members.member import open_archive
+from nextscene.curation.sources.archive_samples import MAX_JSON_BYTES, SampleFile, clips_of_samples, is_sidecar
+from nextscene.curation.sources.caption import not_unicode
+from nextscene.curation.sources.clip import Clip
+from nextscene.curation.sources.members.member import SPARSE as IS_SPARSE
+from nextscene.curation.sources.members.member import Member, open_archive
 from nextscene.curation.sources.members.tar_members import TarMember, headers_of, walk_tar
 from nextscene.curation.sources.skipped_files import LINKS, NOT_UTF8, SPARSE, SkippedFiles
-
-_MAX_JSON_BYTES = 4 * MAX_TEXT_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """A file in the tar. `group` is its path up to the first dot of its name. `text` may have the caption."""
-
-    group: str
-    name: str
-    offset: int
-    size: int
-    text: bytes
-
-    @property
-    def stem(self) -> str:
-        return self.name.rpartition(".")[0]
-
-    @property
-    def is_dotted(self) -> bool:
-        return self.stem != self.group
-
-    @property
-    def sample(self) -> str:
-        """Return the sample that the file belongs to, as its path without suffix; `clip.mp4.txt` belongs to `clip`."""
-        of_video = is_media(self.stem) and not is_media(self.name)
-        return self.stem.rpartition(".")[0] if of_video else self.stem
 
 
 def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles, scenes: bool = False) -> Iterator[Clip]:
@@ -69,71 +20,20 @@ def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles, scenes: bool =
     Read headers, captions and, if they are wanted, `scenes` only. Raise UsageError if the tar is compressed or damaged,
     if it has no video or image, or if the members of a sample are not together.
     """
-    where = f"{root.display_uri}/{path}"
-    seen_video = False
-    samples: set[str] = set()
-    for _, grouped in groupby(_members(root, path, skipped), key=lambda member: member.group):
-        group = list(grouped)
-        keys = {member.sample for member in group}
-        if apart := keys & samples:
-            raise UsageError(f"{where}: the members of sample {min(apart)!r} stand apart; write them together")
-        samples |= keys
-        used: set[str] = set()
-        texts = _captions_by_stem(group)
-        for video in _videos(group, where):
-            seen_video = True
-            caption, beside = _caption(video, texts, where)
-            scene, described = _scene(video, texts, where) if scenes else (NO_TEXT, "")
-            flawed = first_flawed(caption, scene)
-            used |= {video.name, beside, described}
-            name = f"{path}/{video.stem}.{video.name.rpartition('.')[2].lower()}"
-            yield Clip(
-                name=name,
-                identity=name,
-                location=path,
-                offset=video.offset,
-                length=video.size,
-                caption=caption.text,
-                flaw=flawed.flaw,
-                flaw_detail=flawed.flaw_detail,
-                scene=scene.text,
-            )
-        for member in group:
-            if member.name not in used:
-                skipped.add(member.name)
-    if not seen_video:
-        raise UsageError(f"{where}: no sample with a video or an image")
+    return clips_of_samples(f"{root.display_uri}/{path}", _files(root, path, skipped), skipped, scenes)
 
 
-def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
-    """Return the members that become clips. An image with a further dot (`a.thumb.jpg`) does so only if no other does.
-
-    Raise UsageError if a sample has two of them.
-    """
-    media = [member for member in group if is_media(member.name)]
-    videos = [member for member in media if not (member.is_dotted and is_image(member.name))] or media
-    stems: dict[str, str] = {}
-    for video in videos:
-        if other := stems.get(video.stem):
-            raise UsageError(
-                f"{where}: sample {video.stem!r} holds {other} and {video.name}; one video a sample can be used"
-            )
-        stems[video.stem] = video.name
-    return videos
-
-
-def _members(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[_Member]:
+def _files(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[SampleFile]:
     with open_archive(root, path) as archive:
         file = headers_of(archive)
         for found in walk_tar(archive, file, archive.entry.size):
             if _is_skipped(found, skipped):
                 continue
-            name, text = found.name, b""
-            if is_text(name) or name.lower().endswith(".json"):
+            text = b""
+            if is_sidecar(found.name):
                 file.seek(found.offset)
-                text = file.read(min(found.size, _MAX_JSON_BYTES))
-            folder, slash, base = name.rpartition("/")
-            yield _Member(f"{folder}{slash}{base.partition('.')[0]}", name, found.offset, found.size, text)
+                text = file.read(min(found.size, MAX_JSON_BYTES))
+            yield SampleFile(Member(found.name, path, found.offset, found.size), text)
 
 
 def _is_skipped(found: TarMember, skipped: SkippedFiles) -> bool:
@@ -144,70 +44,7 @@ def _is_skipped(found: TarMember, skipped: SkippedFiles) -> bool:
     elif base.startswith(".") or "." not in base:
         skipped.add(found.name)
     elif found.flaw:
-        skipped.add_kind(SPARSE if found.flaw == STORED_SPARSE else LINKS)
+        skipped.add_kind(SPARSE if found.flaw == IS_SPARSE else LINKS)
     else:
         return False
     return True
-
-
-def _captions_by_stem(group: Sequence[_Member]) -> dict[str, list[_Member]]:
-    """Return the members that may have captions, by their names up to the last dot, in small letters."""
-    texts: dict[str, list[_Member]] = {}
-    for member in group:
-        if is_text(member.name) or member.name.lower().endswith(".json"):
-            texts.setdefault(member.stem.lower(), []).append(member)
-    return texts
-
-
-def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str) -> tuple[ClipText, str]:
-    """Return a video's caption and the name of the member that has it.
-
-    It is taken from the `.txt`, else from `caption` in the `.json`, else from another text file of the video.
-    """
-    of_stem, of_name = (texts.get(name.lower(), ()) for name in (video.stem, video.name))
-    near = {member.name: member for member in (*of_stem, *of_name) if is_text(member.name)}
-    beside = caption_name(video.name, near)
-    if beside.lower() != f"{video.stem}.txt".lower():
-        for member in of_stem:
-            if not is_text(member.name):
-                caption = _json_text(member, f"{where}: {member.name}", "caption", alone=not beside)
-                if caption != NO_TEXT:
-                    return caption, member.name
-    if not beside:
-        return NO_TEXT, ""
-    text = near[beside]
-    return too_long(text.size) if text.size > MAX_TEXT_BYTES else read_caption(text.text), beside
-
-
-def _scene(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str) -> tuple[ClipText, str]:
-    """Return the scene before a video, from `scene` in its `.json`, and the name of that member."""
-    for member in texts.get(video.stem.lower(), ()):
-        if not is_text(member.name):
-            scene = _json_text(member, f"{where}: {member.name}", SCENE, alone=True)
-            if scene != NO_TEXT:
-                return scene, member.name
-    return NO_TEXT, ""
-
-
-def _json_text(member: _Member, where: str, meaning: Meaning, alone: bool) -> ClipText:
-    """Return the caption or the scene in a JSON member.
-
-    `alone` means that no other member could have the text. A name that is probably meant for it is then a mistake:
-    raise UsageError.
-    """
-    if member.size > _MAX_JSON_BYTES:
-        return too_long(member.size, meaning)
-    try:
-        value = json.loads(member.text.decode("utf-8-sig", "surrogateescape"))
-    except (ValueError, RecursionError) as error:
-        return bad_text(f"{member.name} is not JSON: {error}", meaning)
-    if not isinstance(value, dict):
-        return NO_TEXT
-    try:
-        text = clip_text(text_of(value.get(meaning)), meaning)
-    except WrongType as mistake:
-        raise UsageError(f"{where}: `{meaning}` {mistake}") from mistake
-    if alone and text == NO_TEXT and (near := likely_column(meaning, list(value))):
-        more = or_scene(near) if meaning == "caption" else ""
-        raise UsageError(f"{where}: {near!r} is not known, and there is no `{meaning}`; rename it to `{meaning}`{more}")
-    return text

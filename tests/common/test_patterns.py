@@ -34,7 +34,12 @@ PIECES = st.sampled_from(["*", "?", "a", "b", ".csv", "[ab]", "[!a]", "sub", "de
 @given(st.lists(PIECES, min_size=1, max_size=6).map("".join))
 def test_a_pattern_names_what_it_names_in_a_shell(folder: Path, pattern: str) -> None:
     parts = pattern.split("/")
-    assume(parts[0] and parts[-1] and ".." not in parts and all(part == "**" or "**" not in part for part in parts))
+    assume(
+        parts[0]
+        and parts[-1]
+        and not {".", ".."} & {*parts}
+        and all(part == "**" or "**" not in part for part in parts)
+    )
     named = [path for path in glob.glob(pattern, root_dir=folder, recursive=True) if (folder / path).is_file()]
     found = {Path(path).as_posix() for path in named if not path.endswith(".unfinished")}
     assert {*matching_files(Storage.at(folder), pattern)} == found

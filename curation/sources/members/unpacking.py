@@ -20,6 +20,8 @@ LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _LOCAL_SIGNATURE = b"PK\x03\x04"
 _PIECE = 1 << 20
 _AHEAD = 4 << 20
+_USUAL_NAME = 1 << 10
+"""More than most names and further fields have, so that a short member is read at once."""
 
 
 class DamagedMember(Exception):
@@ -75,10 +77,26 @@ def unpack(archive: BinaryIO, offset: int, length: int, packing: Packing, target
                 raise DamagedMember(f"it has more than the {packing.size} bytes that its archive promises")
             crc = zlib.crc32(data, crc)
             out.write(data)
-    if size < packing.size:
+    _check(size, crc, packing)
+
+
+def _check(size: int, crc: int, packing: Packing) -> None:
+    if size != packing.size:
         raise DamagedMember(f"it has {size} bytes, and its archive promises {packing.size}")
     if crc != packing.crc:
         raise DamagedMember(f"its CRC-32 is {crc:08x}, and its archive promises {packing.crc:08x}")
+
+
+def read_start(archive: BinaryIO, offset: int, length: int, packing: Packing, most: int) -> bytes:
+    """Return the first `most` of a member's own bytes. Raise DamagedMember, as `unpack` if there are no more."""
+    found = b""
+    for data in _own_bytes(archive, offset, length, packing.method):
+        found += data
+        if len(found) >= most:
+            break
+    if packing.size <= most:
+        _check(len(found), zlib.crc32(found), packing)
+    return found[:most]
 
 
 def open_gzip(file: BinaryIO) -> gzip.GzipFile:
@@ -94,7 +112,7 @@ def _own_bytes(archive: BinaryIO, offset: int, length: int, method: Method) -> I
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DamagedMember(f"its archive cannot be unpacked: {error}") from error
         return
-    archive = io.BufferedReader(cast(io.RawIOBase, archive), _PIECE)
+    archive = io.BufferedReader(cast(io.RawIOBase, archive), min(_PIECE, LOCAL_HEADER.size + length + _USUAL_NAME))
     try:
         archive.seek(stored_offset(archive, offset))
         pieces = _range(archive, length)
