@@ -30,6 +30,7 @@ LEGACY_VALUES: dict[str, Any] = {
     "cut_version": 1,
     "rules.further": "",
     "map": "",
+    "sources": "",
     "where": "",
     "limit": 0,
     "sample_seed": NO_SEED,
@@ -117,6 +118,7 @@ class BuildConfig:
         choices=JUDGES,
     )
     map: str = setting("", "Text of the layout by which the source is read.")
+    sources: str = setting("", "Text of the settings of several sources.")
     where: str = setting("", 'Predicate of the clips to use, such as "aesthetic >= 5 and caption is not null".')
     limit: int = setting(0, "Clips to take of the source, before the rules; 0 means all.")
     sample_seed: int = setting(NO_SEED, "Seed by which the clips of limit are drawn by lot; -1 takes the first.")
@@ -145,10 +147,7 @@ class BuildConfig:
         for name in ("rules.max_damaged_frames", "limits.lock_wait_seconds"):
             if not 0 <= flat(self)[name] < math.inf:
                 raise ValueError(f"{name} must not be below 0, not {flat(self)[name]}")
-        if self.limit < 0 or self.sample_seed < NO_SEED:
-            raise ValueError(f"limit must not be below 0 ({self.limit}), nor sample_seed below {NO_SEED}")
-        if self.sample_seed != NO_SEED and not self.limit:
-            raise ValueError("sample_seed says how the clips of limit are drawn; give limit too")
+        _ = self.selection  # raises now if it is not valid
         if not 0 <= self.encode.crf <= _MAX_CRF:
             raise ValueError(f"encode.crf must lie between 0 and {_MAX_CRF}, not {self.encode.crf}")
         for name in ("test", "film.max_overlap"):
@@ -199,7 +198,7 @@ def as_tables(config: BuildConfig) -> dict[str, Any]:
     # What is not used is left out, so that versions that do not know the setting can continue the dataset.
     if not config.rules.further:
         del tree["rules"]["further"]
-    for name in ("map", "where", "limit", "sample_seed"):
+    for name in ("map", "sources", "where", "limit", "sample_seed"):
         if tree[name] == LEGACY_VALUES[name]:
             del tree[name]
     return tree

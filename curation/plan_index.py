@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from nextscene.common.parquet import translate_errors
 from nextscene.common.storage import Storage
 from nextscene.curation.duplicate_clips import id64
-from nextscene.curation.sources import WHOLE_FILE, Clip, span_text
+from nextscene.curation.sources import WHOLE_FILE, Clip, Root, locate, span_text
 from nextscene.curation.sources.caption import SCENE_FLAWS
 from nextscene.shards.format.layout import PLAN
 
@@ -93,12 +93,13 @@ class PlanIndex:
         rows = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
         return [int(row) if self._ids[row] == one else None for row, one in zip(rows, wanted, strict=True)]
 
-    def is_known_tar(self, root: Storage, path: str) -> bool:
+    def is_known_tar(self, root: Root, path: str) -> bool:
         """Return whether a tar still has its planned size and modification time: then all its clips are unchanged."""
         if path not in self._tars:
             return False
         number, planned = self._tars[path]
-        entry = root.stat(path)
+        storage, file = locate(root, path)
+        entry = storage.stat(file)
         is_known = entry is not None and (entry.size, entry.mtime_ns) == planned
         if is_known:
             self._known.add(number)

@@ -27,6 +27,8 @@ from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.locations import open_out
 from nextscene.curation.run.run import BuildRequest, build
 from nextscene.curation.sources.mapping.layout import Layout
+from nextscene.curation.sources.presets import PRESETS, split_preset
+from nextscene.curation.sources.several import SourceFile, join_locations
 from nextscene.curation.verify.verify import verify
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.registry import is_paid
@@ -62,8 +64,9 @@ def _kept(given: Mapping[str, Any]) -> str:
     "sources",
     multiple=True,
     metavar="PATH",
-    help="A folder, a manifest (.csv, .tsv, .jsonl, .parquet), a .tar, or a video; a path or s3://…  [default: the"
-    " source of --out, if that was begun]",
+    help="A folder, a manifest (.csv, .tsv, .jsonl, .parquet), a .tar, a .zip, or a video, or PRESET:FOLDER for a"
+    f" public data set ({', '.join(PRESETS)}); a path or s3://…; may be given several times  [default: the source of"
+    " --out, if that was begun]",
 )
 @click.option("--out", help="Where the dataset goes; a path or s3://…", required=True)
 @click.option(
@@ -105,8 +108,14 @@ def _kept(given: Mapping[str, Any]) -> str:
     help="A TOML file of prices.  [default: as last given for --out, else judge/spending/prices.toml]",
 )
 @click.option("--config", type=EXISTING_FILE, help="A TOML file of settings.")
+@click.option(
+    "--sources",
+    "sources_file",
+    type=EXISTING_FILE,
+    help="A TOML file of several sources, each as [[source]].  [default: none]",
+)
 @click.option("--map", type=EXISTING_FILE, help="A TOML file that says how the source is laid out.  [default: none]")
-@options(BuildConfig, without=("claude.model", "claude.prompt_version", "map"))
+@options(BuildConfig, without=("claude.model", "claude.prompt_version", "map", "sources"))
 @renamed("--claude.model", "--model")
 @handle_errors(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")
 def main(
@@ -142,9 +151,12 @@ def main(
     usage, 3 stopped by the budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by
     Ctrl-C.
     """
-    source = _only(sources)
+    listed = SourceFile.read(flags["sources_file"]) if flags["sources_file"] else SourceFile()
+    if listed.source and sources:
+        raise UsageError("--sources names all sources; leave --source out")
+    source = listed.locations or join_locations(sources) or None
     if inside_job():
-        _refuse_relative({"--source": source, "--out": out})
+        _refuse_relative([*[("--source", path) for path in (source or "").split("\n") if path], ("--out", out)])
     alone = {"--retry": retry, "--stop-after": stop_after, "--estimate": estimating, "--assume": assume}
     if verifying or telling:
         _refuse_beside("--status" if telling else "--verify", alone | {"--verify": verifying and telling})
@@ -153,7 +165,8 @@ def main(
         _refuse_contradictions(estimating, assume, retry, stop_after)
         begun = BegunDataset.at(open_out(out))
         is_alone, source = source is None, begun.source(source)
-        own = {"claude__model": model, "map": Layout.read(flags["map"]).text if flags["map"] else None}
+        layout = Layout.read(flags["map"]).text if flags["map"] else None
+        own = {"claude__model": model, "map": layout, "sources": listed.text if listed.source else None}
         settings = begun.config(config, flags | {name: value for name, value in own.items() if value})
         uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
         asking = begun.judge_budget(settings, budget_usd, batches, uncaptioned, prices, is_alone)
@@ -183,15 +196,6 @@ def _build(order: BuildRequest, partial: bool) -> int:
         watch.end()
     print_finished(finished, open_out(order.out), order.retry)
     return console.ATTENTION if finished.summary.needs_attention(partial) else console.DONE
-
-
-def _only(sources: tuple[str, ...]) -> str | None:
-    if len(sources) > 1:
-        raise UsageError(
-            f"--source is given {len(sources)} times, and one dataset is made from one source; give one of"
-            f" {', '.join(sources)}, or a manifest that names the videos of all"
-        )
-    return sources[0] if sources else None
 
 
 def _refuse_beside(looking: str, given: Mapping[str, Any]) -> None:
@@ -281,9 +285,9 @@ def _outcomes(text: str | None) -> frozenset[str]:
     return wanted
 
 
-def _refuse_relative(paths: dict[str, str | None]) -> None:
-    for flag, path in paths.items():
-        if path is not None and "://" not in path and not Path(path).is_absolute():
+def _refuse_relative(paths: list[tuple[str, str]]) -> None:
+    for flag, path in paths:
+        if "://" not in path and not Path(split_preset(path)[1]).is_absolute():
             raise UsageError(
                 f"{flag} {path}: relative paths mean nothing inside a cluster job, which runs in a copy of this folder;"
                 " give an absolute path or s3://…"

@@ -17,7 +17,8 @@ from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.locations import claim_out, open_out
-from nextscene.curation.sources import Source
+from nextscene.curation.sources import Root
+from nextscene.curation.sources.several import source_at
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.pipelines.cli.command import Command
@@ -88,10 +89,10 @@ def _write_dataset_report(out: str, place: Storage) -> None:
     sys.exit(console.DONE)
 
 
-def _root(source: str) -> Storage | None:
-    """Return the root of the plan's relative locations; print why and return None if it is not available here."""
+def _root(source: str) -> Root | None:
+    """Return that by which locations of the plan are found; print why and return None if it is not available here."""
     try:
-        return Source.at(source).root
+        return source_at(source).roots
     except (UsageError, StorageFault) as absent:
         console.err.print(f"{absent}; clips that are in no shard are shown without pictures", markup=False)
         return None

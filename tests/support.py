@@ -34,7 +34,7 @@ from nextscene.curation.sealing.partial_shards import seal_partial_shards
 from nextscene.curation.sealing.remaining import ShardWork, first_clips, remaining, retried_shards
 from nextscene.curation.sealing.repair import repair_commits, seal_or_redo
 from nextscene.curation.sealing.retry import check_open_retry, end_retry, start_or_resume_retry
-from nextscene.curation.sources import Source
+from nextscene.curation.sources.several import source_at
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.curation.summary import BuildSummary, publish_summary, sums_of_last_run
 from nextscene.curation.verify.verify import verify
@@ -108,10 +108,10 @@ def build_inline(
     begun = time.monotonic()
     with claim_out(open_out(str(out))) as place, hold_lock(place, "inline"), asyncio.Runner() as runner:
         check_open_retry(place, retry)
-        given = replace(Source.at(str(source), config.map), selection=config.selection)
+        given = replace(source_at(str(source), config.map, config.sources), selection=config.selection)
         recorded = prepare(place, given, config, judge_budget, retry=bool(retry))
         begun_with, seen_by = recorded.begun_with_cut, read_sentinels(place)
-        job = UnitContext(config, given.root, place, ffmpeg.build(), "inline", judge_budget, begun_with, seen_by)
+        job = UnitContext(config, given.roots, place, ffmpeg.build(), "inline", judge_budget, begun_with, seen_by)
         judging = UnitJudge(config, judge_budget, place, "inline")
         plan, before = Plan(place, config), sums_of_last_run(place)
         state, _ = repair_commits(place, config.units_per_shard)

@@ -25,8 +25,9 @@ from nextscene.common.storage import Storage, split_query
 from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.sources import Source, span_text
+from nextscene.curation.sources import span_text
 from nextscene.curation.sources.caption import not_unicode
+from nextscene.curation.sources.several import expected_source
 from nextscene.shards.format.index import Index
 from nextscene.shards.format.layout import PLAN, ShardName
 from nextscene.shards.format.manifest import Manifest
@@ -119,7 +120,7 @@ def _ways_to_write(out: Storage, wanted: str) -> frozenset[str]:
     """Return the spellings of a name: in both Unicode forms, and for a path also relative to the source."""
     names = {wanted}
     recorded = RecordedConfig.read(out) if wanted and "://" not in wanted and "\0" not in wanted else None
-    root = Source.expected(recorded.source).root.local_path("") if recorded else None
+    root = expected_source(recorded.source).root.local_path("") if recorded else None
     if root is not None:
         names |= {os.path.normpath(wanted), _normal(wanted)}
         for path in (Path(_normal(wanted)), Path(wanted).resolve()):

@@ -24,7 +24,7 @@ from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, Unreadabl
 from nextscene.curation.media.seek import Span
 from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import PlannedClip
-from nextscene.curation.sources import WHOLE_FILE, locate
+from nextscene.curation.sources import WHOLE_FILE, Root, locate
 from nextscene.curation.sources.members import DamagedMember
 from nextscene.curation.sources.reader import SourceChanged, SourceReader
 from nextscene.curation.stages.keyframes import extract_keyframes
@@ -121,7 +121,7 @@ def _scaled(frame: av.VideoFrame) -> Image.Image:
 class SourceFilmstripTask:
     """A task to make a strip of a clip that is not in a shard. The strip shows it as the cut would have shown it."""
 
-    root: Storage
+    root: Root
     clip: PlannedClip
     config: BuildConfig
 

@@ -24,6 +24,7 @@ from nextscene.curation.report.filmstrips import Filmstrip, FilmstripTask, Shard
 from nextscene.curation.report.page import PageFacts, render
 from nextscene.curation.report.sampling import SampledClip, Sampler
 from nextscene.curation.sealing.committed import CommittedState
+from nextscene.curation.sources import Root
 from nextscene.curation.summary import BuildSummary
 from nextscene.shards.format.layout import REPORT, ShardName
 
@@ -39,7 +40,7 @@ class PublishedPage:
     damages: list[str]
 
 
-def write_report(out: Storage, config: BuildConfig, fingerprint: str, source: Storage | None) -> PublishedPage:
+def write_report(out: Storage, config: BuildConfig, fingerprint: str, source: Root | None) -> PublishedPage:
     """Publish the page about the clips that are committed in OUT now.
 
     Locations in the plan are relative to `source`. If it is None, clips that are not in a shard have no picture. If no
@@ -93,7 +94,7 @@ class _Filmstrips:
     """The maker of the clips' filmstrips: it finds each clip in a shard or in the source."""
 
     def __init__(
-        self, out: Storage, config: BuildConfig, source: Storage | None, plan: Plan, state: CommittedState
+        self, out: Storage, config: BuildConfig, source: Root | None, plan: Plan, state: CommittedState
     ) -> None:
         self._out = out
         self._config = config

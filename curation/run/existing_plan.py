@@ -34,7 +34,7 @@ def find_existing_plan(out: Storage, source: Source, identity_settings: dict[str
     recorded = RecordedConfig.read(out)
     if recorded is None:
         return None
-    different = settings_differences(recorded, identity_settings, source.display_uri)
+    different = settings_differences(recorded, identity_settings, source.recorded_uri)
     if not different:
         return recorded
     if is_paid(recorded.identity_settings.get("judge")) and has_only_plan(out):

@@ -17,6 +17,7 @@ from nextscene.curation.config import BuildConfig
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.judge_preflight import is_finished
 from nextscene.curation.sources import Source
+from nextscene.curation.sources.several import expected_source, source_at
 from nextscene.shards.format.folder_mark import DATASET, NotOurs, check_folder, claimed
 
 
@@ -37,29 +38,30 @@ def open_source_and_out(source_location: str, out_location: str, config: BuildCo
     """
     out = open_out(out_location)
     source = _source_of(out, source_location, config)
-    if not source.path and is_inside(out, source.root):
-        raise UsageError(
-            f"`out` {out.display_uri} lies inside `source` {source.display_uri}, and the next run would take its"
-            " shards for videos; name a folder elsewhere"
-        )
-    if is_inside(source.root, out, source.path):
-        raise UsageError(
-            f"`source` {source.display_uri} lies inside `out` {out.display_uri}, which is to hold the dataset alone;"
-            " name another `out`"
-        )
+    for part in source.parts:
+        if not part.path and is_inside(out, part.root):
+            raise UsageError(
+                f"`out` {out.display_uri} lies inside `source` {part.display_uri}, and the next run would take its"
+                " shards for videos; name a folder elsewhere"
+            )
+        if is_inside(part.root, out, part.path):
+            raise UsageError(
+                f"`source` {part.display_uri} lies inside `out` {out.display_uri}, which is to hold the dataset alone;"
+                " name another `out`"
+            )
     return replace(source, out=out, selection=config.selection), out
 
 
 def _source_of(out: Storage, location: str, config: BuildConfig) -> Source:
     """Return the source. If nothing is there, raise SourceGone if OUT was planned from there, otherwise UsageError."""
     try:
-        return Source.at(location, config.map)
+        return source_at(location, config.map, config.sources)
     except UsageError as mistake:
         try:
             recorded = RecordedConfig.read(out)
         except UsageError:
             recorded = None
-        if recorded and recorded.source == Source.expected(location).display_uri:
+        if recorded and recorded.source == expected_source(location).recorded_uri:
             raise SourceGone(
                 f"`source` {recorded.source} is not there, and {out.display_uri} was planned from it; is its disk"
                 " mounted? If it has moved, name its new place",
@@ -82,7 +84,7 @@ def open_for_build(
         out = open_out(out_location)
         if not is_finished(out, config):
             raise
-        return Source.expected(gone.location), out, gone
+        return expected_source(gone.location), out, gone
 
 
 @contextmanager

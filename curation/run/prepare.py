@@ -74,7 +74,7 @@ def prepare(
         if judge_budget:
             # before the plan is committed: a run that continues it needs the budget
             record_budget(out, judge_budget, plan_sha256)
-        recorded = RecordedConfig(identity_settings, source.display_uri, plan_sha256, as_tables(config), CUT_VERSION)
+        recorded = RecordedConfig(identity_settings, source.recorded_uri, plan_sha256, as_tables(config), CUT_VERSION)
         recorded.publish(out)
         return recorded
     if needs_recut(out, config, recorded.cut_version, retry):

@@ -55,7 +55,7 @@ def rebuild_config(
     if not same_plan or known not in ("", fingerprint(identity_settings)):
         raise damage
     _log.warning("%s; plan and settings of this run are those of what was done, so it is written anew", damage.why)
-    recorded = RecordedConfig(identity_settings, source.display_uri, plan_sha256, as_tables(config), CUT_VERSION)
+    recorded = RecordedConfig(identity_settings, source.recorded_uri, plan_sha256, as_tables(config), CUT_VERSION)
     recorded.publish(out)
     return recorded
 

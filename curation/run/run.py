@@ -104,7 +104,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
             record_budget(out, order.judge_budget, recorded.plan_sha256)
         job = UnitContext(
             order.config,
-            source.root,
+            source.roots,
             out,
             recorded.identity_settings["ffmpeg"],
             run_id,

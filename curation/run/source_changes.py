@@ -136,7 +136,7 @@ def differences(out: Storage, source: Source, judge: str, moved: bool = False) -
     """
     planned = PlanIndex(out)
     comparison = _Comparison(planned, source, judge)
-    clips = source.scan(lambda path: planned.is_known_tar(source.root, path), moved, JUDGES[judge].reads_scenes)
+    clips = source.scan(lambda path: planned.is_known_tar(source.roots, path), moved, JUDGES[judge].reads_scenes)
     pairs = with_preceding_captions(clips, source, judge)
     while batch := list(islice(pairs, _AT_ONCE)):
         comparison.look(batch)

@@ -52,7 +52,7 @@ def find_moved_source(
     recorded = RecordedConfig.read(out)
     if (
         recorded is None
-        or recorded.source == source.display_uri
+        or recorded.source == source.recorded_uri
         or settings_differences(recorded, identity_settings, recorded.source)
     ):
         return None
@@ -75,4 +75,4 @@ def find_moved_source(
     _log.warning(
         "the source has moved from %s to %s; its clips are the same%s", recorded.source, source.display_uri, stay
     )
-    return replace(recorded, source=source.display_uri)
+    return replace(recorded, source=source.recorded_uri)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, count, islice, repeat
+from itertools import chain, count, islice
 from pathlib import PurePosixPath
 
 from nextscene.common.errors import UsageError
+from nextscene.common.predicate import Predicate
 from nextscene.common.storage import BadLocation, Entry, Storage
 from nextscene.common.typed_path import check_typed_path
 from nextscene.curation.sources.archives import clips_of_archives
@@ -22,6 +23,7 @@ from nextscene.curation.sources.clip import (
     SIZE_NOT_READ,
     WHOLE_FILE,
     Clip,
+    Root,
     locate,
     span_text,
     split_location,
@@ -46,6 +48,7 @@ __all__ = [
     "WHOLE_FILE",
     "Clip",
     "Region",
+    "Root",
     "SkippedFiles",
     "Source",
     "digests",
@@ -111,6 +114,21 @@ class Source:
         return f"{self.preset}:{place}" if self.preset else place
 
     @property
+    def recorded_uri(self) -> str:
+        """Return what a dataset records of its source, from which `at` makes the same source again."""
+        return self.display_uri
+
+    @property
+    def parts(self) -> tuple[Source, ...]:
+        """Return the single sources that it consists of."""
+        return (self,)
+
+    @property
+    def roots(self) -> Root:
+        """Return that by which `locate` finds the files of the clips."""
+        return self.root
+
+    @property
     def is_manifest(self) -> bool:
         return PurePosixPath(self.path).suffix.lower() in READERS
 
@@ -126,11 +144,7 @@ class Source:
         computed and no contents are read. With `scenes` the clips have the scenes of the source, else a column `scene`
         is provenance.
         """
-        counted = skipped or SkippedFiles()
-        passes = chain([counted], repeat(SkippedFiles()))
-        if self.selection.reads_twice:
-            passes = chain([SkippedFiles()], passes)
-        found = _with_stats(self, self.selection.limited(lambda: self._matching(next(passes), scenes=scenes)))
+        found = _with_stats(self, self.selected(skipped or SkippedFiles(), None, scenes))
         return _with_digests(self, found) if digests else found
 
     def scan(self, is_known: Callable[[str], bool], complete: bool = False, scenes: bool = False) -> Iterator[Clip]:
@@ -143,25 +157,41 @@ class Source:
         folder_filter = None
         if not self.selection.limit:  # which needs the clips of all tars
             folder_filter = FolderFilter(is_known, captions=complete or self.root.is_local)
-        found = self.selection.limited(lambda: self._matching(SkippedFiles(), folder_filter, scenes))
-        return _with_stats(self, found, only_local=not complete)
+        return _with_stats(self, self.selected(SkippedFiles(), folder_filter, scenes), only_local=not complete)
 
     def region_of(self, clip: Clip) -> Region | None:
         """Return the part of a clip's file that planning reads. None in an object store, where reading costs time and
         money, and for a missing file.
         """
-        storage, path = locate(self.root, clip.location)
+        storage, path = locate(self.roots, clip.location)
         files = storage.local_files(path)
         return region_in(files, clip) if files and clip.size != MISSING else None
 
-    def _matching(
-        self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None, scenes: bool = False
+    def selected(
+        self,
+        skipped: SkippedFiles,
+        folder_filter: FolderFilter | None,
+        scenes: bool,
+        wheres: tuple[Predicate, ...] = (),
     ) -> Iterator[Clip]:
-        where = self.selection.where
+        """Yield the clips that the selection takes of those for which `wheres` are true, too.
+
+        A draw reads the source twice, and `skipped` counts once.
+        """
+        every = (*self.selection.wheres, *wheres)
+        first = (SkippedFiles(),) if self.selection.reads_twice else ()
+        counts = chain(first, (skipped,))
+        return self.selection.limited(lambda: self._matching(next(counts), folder_filter, scenes, every))
+
+    def _matching(
+        self, skipped: SkippedFiles, folder_filter: FolderFilter | None, scenes: bool, wheres: tuple[Predicate, ...]
+    ) -> Iterator[Clip]:
         if self.layout and self.layout.table.files:
-            return LayoutSource(self.root, self.layout, where, scenes).clips(skipped)
+            return LayoutSource(self.root, self.layout, wheres, scenes).clips(skipped)
         found = self._found(skipped, folder_filter, scenes)
-        return matching(found, where, self.display_uri) if where else found
+        for where in wheres:
+            found = matching(found, where, self.display_uri)
+        return found
 
     def _found(
         self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None, scenes: bool = False
@@ -215,7 +245,7 @@ def _with_digests(source: Source, clips: Iterator[Clip]) -> Iterator[Clip]:
 
 def _place(source: Source, clip: Clip, number: int) -> tuple[Storage, str]:
     try:
-        return locate(source.root, clip.location)
+        return locate(source.roots, clip.location)
     except BadLocation as mistake:
         raise UsageError(
             f"`source` {source.display_uri}: clip number {number} has a location that cannot be used: {mistake}"

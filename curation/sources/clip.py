@@ -7,7 +7,7 @@ import posixpath
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from nextscene.common.joined_storage import join_places, pieces_of
+from nextscene.common.joined_storage import SEPARATOR, join_places, pieces_of
 from nextscene.common.storage import Storage, split_query
 
 VIDEO_SUFFIXES = frozenset(
@@ -90,12 +90,45 @@ def is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def locate(root: Storage, location: str) -> tuple[Storage, str]:
+@dataclass(frozen=True)
+class Roots:
+    """The roots of several sources that make one dataset, in their order."""
+
+    storages: tuple[Storage, ...]
+
+    @property
+    def display_uri(self) -> str:
+        return SEVERAL.join(storage.display_uri for storage in self.storages)
+
+
+Root = Storage | Roots
+"""The root of a source, or those of several."""
+
+SEVERAL = " + "
+"""What stands between several sources in messages."""
+
+
+def location_in(number: int, location: str) -> str:
+    """Return the location of a file in the source of that number, the first being 0."""
+    is_absolute = "://" in location or location.startswith("/")
+    return f"{SEPARATOR}{number}{SEPARATOR}{location}" if number and location and not is_absolute else location
+
+
+def first_file(location: str) -> str:
+    """Return the location of the first piece of a file in pieces; of any other file, its location."""
+    number, file = _split_number(location)
+    return location_in(number, pieces_of(file)[0])
+
+
+def locate(root: Root, location: str) -> tuple[Storage, str]:
     """Return the storage and path of a clip's `location`. Raise BadLocation.
 
     A relative location is below `root`, unless ".." leads out of it. An absolute path or URI does not depend on `root`.
     The location of a file in pieces (`common.joined_storage`) gives a storage that joins them.
     """
+    if isinstance(root, Roots):
+        number, location = _split_number(location)
+        root = root.storages[number]
     if len(pieces := pieces_of(location)) > 1:
         return join_places([locate(root, piece) for piece in pieces])
     if "://" in location or location.startswith("/"):
@@ -108,6 +141,14 @@ def locate(root: Storage, location: str) -> tuple[Storage, str]:
         parent, name = split_location(f"{scheme}{slashes}{climbed}{query}")
         return Storage.at(parent), name
     return root, location
+
+
+def _split_number(location: str) -> tuple[int, str]:
+    """Return the number of the source that a file is in, and its location there."""
+    if not location.startswith(SEPARATOR):
+        return 0, location
+    _, digits, file = location.split(SEPARATOR, 2)
+    return int(digits), file
 
 
 def split_location(uri: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from operator import methodcaller
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,7 @@ from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.curation.sources.archive_samples import NoSample
 from nextscene.curation.sources.caption import NO_TEXT, ClipText, bad_text, not_unicode, read_caption, too_long
 from nextscene.curation.sources.caption_files import caption_name, is_text
-from nextscene.curation.sources.clip import Clip, is_media
+from nextscene.curation.sources.clip import Clip, is_media, location_in
 from nextscene.curation.sources.skipped_files import HIDDEN, LINKS, NOT_UTF8, SkippedFiles
 from nextscene.curation.sources.tar import clips_of_tar
 from nextscene.curation.sources.zipped import clips_of_zip
@@ -36,6 +36,10 @@ class FolderFilter:
 
     is_known: Callable[[str], bool]
     captions: bool
+
+    def in_source(self, number: int) -> FolderFilter:
+        """Return the filter for the source of that number, whose paths it is asked about."""
+        return replace(self, is_known=lambda path: self.is_known(location_in(number, path)))
 
 
 def clips_of_folder(

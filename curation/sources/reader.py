@@ -16,7 +16,7 @@ from typing import BinaryIO, NoReturn, Protocol, cast
 from nextscene.common.joined_storage import pieces_of
 from nextscene.common.sized_file import FileWindow
 from nextscene.common.storage import Entry, Storage, StorageFault
-from nextscene.curation.sources.clip import MISSING, WHOLE_FILE, locate
+from nextscene.curation.sources.clip import MISSING, WHOLE_FILE, Root, first_file, locate
 from nextscene.curation.sources.digest import Region, digest, region_of
 from nextscene.curation.sources.members.unpacking import Packing, is_in_gzip, open_gzip, stored_offset, unpack
 
@@ -93,7 +93,7 @@ class SourceReader:
 
     def __init__(
         self,
-        root: Storage,
+        root: Root,
         scratch: Path,
         sentinels: Sequence[SentinelFile] = (),
         planned_in: Callable[[str], PlannedFolder] = _not_known,
@@ -290,7 +290,7 @@ class SourceReader:
 
 def _folders(location: str) -> Iterator[str]:
     """Yield the folders above a location, the nearest first, without the root."""
-    folder = pieces_of(location)[0].rpartition("/")[0]
+    folder = first_file(location).rpartition("/")[0]
     while folder and not folder.endswith("/"):
         yield folder
         folder = folder.rpartition("/")[0]

@@ -34,6 +34,17 @@ class Selection:
     limit: int = 0
     sample_seed: int = NO_SEED
 
+    def __post_init__(self) -> None:
+        if self.limit < 0 or self.sample_seed < NO_SEED:
+            raise ValueError(f"limit must not be below 0 ({self.limit}), nor sample_seed below {NO_SEED}")
+        if self.sample_seed != NO_SEED and not self.limit:
+            raise ValueError("sample_seed says how the clips of limit are drawn; give limit too")
+
+    @property
+    def wheres(self) -> tuple[Predicate, ...]:
+        """Return the predicate, if there is one."""
+        return (self.where,) if self.where else ()
+
     @property
     def reads_twice(self) -> bool:
         return self.limit > 0 and self.sample_seed != NO_SEED

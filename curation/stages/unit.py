@@ -23,6 +23,7 @@ from nextscene.curation.ledger import Row, write_ledger
 from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
 from nextscene.curation.plan import PlannedClip, Unit
 from nextscene.curation.run.source_sentinels import planned_in
+from nextscene.curation.sources import Root
 from nextscene.curation.sources.reader import SentinelFile, SourceReader
 from nextscene.curation.stages.clip_row import kept_row, row_before_cut, with_outcome
 from nextscene.curation.stages.clip_steps import cut_clip, outcome_of_error, screen_clip
@@ -51,7 +52,7 @@ class UnitContext:
     """
 
     config: BuildConfig
-    root: Storage
+    root: Root
     out: Storage
     ffmpeg_build: str
     run_id: str

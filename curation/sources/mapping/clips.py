@@ -40,11 +40,11 @@ _MOST_BAD = 100
 
 @dataclass(frozen=True)
 class LayoutSource:
-    """A folder that a layout describes. `where` leaves out rows, besides the layout's own predicate."""
+    """A folder that a layout describes. `wheres` leave out rows, besides the layout's own predicate."""
 
     root: Storage
     layout: Layout
-    where: Predicate | None = None
+    wheres: tuple[Predicate, ...] = ()
     scenes: bool = False
 
     def clips(self, skipped: SkippedFiles) -> Iterator[Clip]:
@@ -127,9 +127,9 @@ class LayoutSource:
 
     @cached_property
     def predicates(self) -> list[Predicate]:
-        """Return the predicates that a row must match: the layout's own, and `where`."""
+        """Return the predicates that a row must match: the layout's own, and `wheres`."""
         own = [Predicate.parse(self.layout.map.where)] if self.layout.map.where else []
-        return own + ([self.where] if self.where else [])
+        return [*own, *self.wheres]
 
 
 class _RowJoin:

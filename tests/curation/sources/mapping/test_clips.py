@@ -103,7 +103,7 @@ def test_a_missing_column_or_table_is_one_error_with_what_is_there(tmp_path: Pat
         ends(source(tmp_path, ["*.mp4"]))
     named = source(tmp_path, ["*.mp4"], map={"video": "{vidoe}"})
     with pytest.raises(UsageError, match="no column 'scroe'"):
-        ends(replace(named, where=Predicate.parse("scroe > 1")))
+        ends(replace(named, wheres=(Predicate.parse("scroe > 1"),)))
     (tmp_path / "rows.jsonl").unlink()
     with pytest.raises(UsageError, match=r"no table rows\.jsonl or other\*\.jsonl in it; there has nothing"):
         ends(named)
@@ -120,7 +120,7 @@ def test_without_members_a_row_names_a_file_below_the_source(tmp_path: Path) -> 
 
 def test_predicates_of_layout_and_command_both_count(tmp_path: Path) -> None:
     write_rows(tmp_path, [{"video": f"{number}.mp4", "n": number} for number in range(6)])
-    given = replace(source(tmp_path, [], map={"where": "n >= 2"}), where=Predicate.parse("n <= 3"))
+    given = replace(source(tmp_path, [], map={"where": "n >= 2"}), wheres=(Predicate.parse("n <= 3"),))
     assert {*ends(given)} == {"2.mp4", "3.mp4"}
 
 
