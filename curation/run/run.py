@@ -110,6 +110,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
             run_id,
             order.judge_budget,
             recorded.begun_with_cut,
+            recorded.schema_version,
             read_sentinels(out),
             ApiIdentity.current() if order.judge_budget else None,
         )

@@ -16,13 +16,14 @@ from typing import Any
 from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, DatasetFacts
 from nextscene.shards.format.layout import CROISSANT
 from nextscene.shards.format.manifest import Manifest, ManifestShard
-from nextscene.shards.format.sample import Record
+from nextscene.shards.format.sample import CLIP_TYPES, Record
 
 _Node = dict[str, Any]
 
 _MEMBERS = {
     "json": ("application/json", "sc:Text", "the record of the clip"),
     "mp4": ("video/mp4", "sc:VideoObject", "the clip"),
+    "jpg": ("image/jpeg", "sc:ImageObject", "the clip, if it is made of an image"),
     "txt": ("text/plain", "sc:Text", "the text that a model is conditioned on"),
 }
 _TYPES = {"str": "sc:Text", "int": "sc:Integer", "float": "sc:Float"}
@@ -84,7 +85,7 @@ def facts(data: bytes) -> Any:
 
 
 def _dataset(manifest: Manifest, about: DatasetFacts) -> _Node:
-    contents = [(split, member) for split in manifest.splits for member in _MEMBERS]
+    contents = [(split, member) for split in manifest.splits for member in CLIP_TYPES[manifest.schema_version].members]
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",

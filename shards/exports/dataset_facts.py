@@ -24,7 +24,7 @@ RECORD_FIELDS: Mapping[str, str] = {
     "fps": "frames a second of the clip",
     "width": "pixels of the clip",
     "height": "pixels of the clip",
-    "mp4_sha256": "of the video file",
+    "mp4_sha256": "of the mp4 or jpg",
     "source_width": "pixels of the source video as displayed",
     "source_height": "pixels of the source video as displayed",
     "provenance": "further columns of the source's manifest as a JSON object, or empty",

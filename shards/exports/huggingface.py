@@ -14,9 +14,10 @@ from dataclasses import fields
 from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, DatasetFacts
 from nextscene.shards.format.layout import CARD
 from nextscene.shards.format.manifest import Manifest
-from nextscene.shards.format.sample import Record
+from nextscene.shards.format.sample import CLIP_TYPES, Record
 
 _DTYPES = {"str": "string", "int": "int64", "float": "float64"}
+_DTYPES_OF_MEMBERS = {"mp4": "video", "jpg": "image"}
 _SIZES = (
     (10**3, "n<1K"),
     (10**4, "1K<n<10K"),
@@ -90,7 +91,8 @@ def _dataset_info(manifest: Manifest) -> Iterator[str]:
     for field in sorted(fields(Record), key=lambda field: field.name):
         yield f"    - name: {field.name}"
         yield f"      dtype: {_DTYPES[str(field.type)]}"
-    for name, dtype in (("mp4", "video"), ("txt", "string"), ("__key__", "string"), ("__url__", "string")):
+    members = [member for member in CLIP_TYPES[manifest.schema_version].members if member != "json"]
+    for name, dtype in [(name, _DTYPES_OF_MEMBERS.get(name, "string")) for name in (*members, "__key__", "__url__")]:
         yield f"  - name: {name}"
         yield f"    dtype: {dtype}"
     yield "  splits:"
