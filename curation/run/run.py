@@ -110,9 +110,9 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
             run_id,
             order.judge_budget,
             recorded.begun_with_cut,
-            recorded.schema_version,
             read_sentinels(out),
             ApiIdentity.current() if order.judge_budget else None,
+            recorded.schema_version,
         )
         run = _Run(order, job, recorded, heartbeat, progress, begun, gone)
         try:

@@ -58,9 +58,9 @@ class UnitContext:
     run_id: str
     judge_budget: JudgeBudget | None = None
     begun_with_cut: int = CUT_VERSION
-    schema_version: int = SCHEMA_VERSION
     sentinels: tuple[SentinelFile, ...] = ()
     api_identity: ApiIdentity | None = None
+    schema_version: int = SCHEMA_VERSION
 
     def reader(self, scratch: Path) -> SourceReader:
         """Return a reader of clips, which writes its copies to `scratch`."""

@@ -43,7 +43,7 @@ def built(
 
 def pictures(sample: Sample) -> list[Picture]:
     """The luma of each frame."""
-    with av.open(io.BytesIO(sample.mp4)) as container:
+    with av.open(io.BytesIO(sample.media)) as container:
         return [frame.to_ndarray()[: frame.height] for frame in container.decode(video=0)]
 
 

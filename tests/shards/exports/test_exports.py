@@ -25,7 +25,7 @@ from nextscene.shards.exports.dataset_facts import RECORD_FIELDS
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.receipt import Receipt
-from nextscene.shards.format.sample import MEMBERS, Record
+from nextscene.shards.format.sample import CLIPS, Record
 from tests.shards.samples import sample, seal_samples
 
 ABOUT = DatasetFacts("a title", "none", "how it was made", False, (("kept", "", 9), ("rejected", "too_small", 1)))
@@ -34,7 +34,7 @@ NAMES = (ShardName("test", 0), ShardName("train", 0, 1), ShardName("train", 2))
 
 def sealed(folder: Path, *names: ShardName) -> tuple[Storage, Manifest, list[Receipt]]:
     """Shards of three samples each, of all lengths around those of a block, and one without a sample."""
-    out, receipts = Storage.at(folder), [Receipt.empty(ShardName("test", 7), MEMBERS)]
+    out, receipts = Storage.at(folder), [Receipt.empty(ShardName("test", 7), CLIPS.members)]
     for place, name in enumerate(names):
         contents = [sample(10 * place + i, 511 + i) for i in range(3)]
         receipts.append(seal_samples(folder, contents, name)[1])
