@@ -39,8 +39,8 @@ def upright(source: str, side: int | None = None) -> Image.Image:
         tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
         bits = tags.get(_BITS_A_SAMPLE, (16,))[0]
         white_is_zero = tags.get(_PHOTOMETRIC, 1) == 0
-        turned = ImageOps.exif_transpose(image)
-    return _over_white(_in_srgb(_of_eight_bits(turned, bits, white_is_zero)))
+        ImageOps.exif_transpose(image, in_place=True)
+        return _over_white(_in_srgb(_of_eight_bits(image, bits, white_is_zero)))
 
 
 def write_jpeg(image: Image.Image, side: int, target: str) -> None:
@@ -74,7 +74,8 @@ def _of_eight_bits(image: Image.Image, bits: int, white_is_zero: bool) -> Image.
         scale = 255 / (2**bits - 1)
         gray = image.point(lambda value: value * scale).convert("L")
         return ImageOps.invert(gray) if white_is_zero else gray
-    return image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
+    straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)
+    return image.convert(straight) if straight else image
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
