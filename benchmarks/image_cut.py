@@ -107,10 +107,10 @@ def _unit_seconds(folder: Path) -> float:
     """Return the seconds for the one unit of all sources, without Ray."""
     for source in (folder / "in").glob("*.jpg"):
         source.with_suffix(".txt").write_text("noise")
-    source, out = Source.at(str(folder / "in")), claim(Storage.at(folder / "out"), DATASET)
-    recorded = prepare(out, source, _CONFIG)
+    images, out = Source.at(str(folder / "in")), claim(Storage.at(folder / "out"), DATASET)
+    recorded = prepare(out, images, _CONFIG)
     (unit,) = Plan(out, _CONFIG).units(ShardName("train", 0))
-    job = UnitContext(_CONFIG, source.root, out, recorded.identity_settings["ffmpeg"], "benchmark")
+    job = UnitContext(_CONFIG, images.root, out, recorded.identity_settings["ffmpeg"], "benchmark")
     begun = time.perf_counter()
     ends = cut_unit(job, unit, screen_unit(job, unit), [None] * len(unit.clips))
     seconds = time.perf_counter() - begun

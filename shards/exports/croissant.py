@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, DatasetFacts
+from nextscene.shards.exports.dataset_facts import DatasetFacts, record_fields
 from nextscene.shards.format.layout import CROISSANT
 from nextscene.shards.format.manifest import Manifest, ManifestShard
 from nextscene.shards.format.sample import CLIP_TYPES, Record
@@ -97,7 +97,10 @@ def _dataset(manifest: Manifest, about: DatasetFacts) -> _Node:
             *map(_tar, manifest.shards),
             *(_file_set(split, member, manifest.of_split(split)) for split, member in contents),
         ],
-        "recordSet": [*(_record_set(split, member) for split, member in contents), _field_table()],
+        "recordSet": [
+            *(_record_set(split, member) for split, member in contents),
+            _field_table(manifest.schema_version),
+        ],
     }
 
 
@@ -141,9 +144,10 @@ def _from_file(name: str, part: str) -> _Node:
     return {"fileSet": {"@id": f"{name}-files"}, "extract": {"fileProperty": part}}
 
 
-def _field_table() -> _Node:
+def _field_table(schema_version: int) -> _Node:
     columns = [f"json-fields/{column}" for column in ("name", "type", "description")]
-    rows = [(field.name, _TYPES[str(field.type)], RECORD_FIELDS[field.name]) for field in fields(Record)]
+    meanings = record_fields(schema_version)
+    rows = [(field.name, _TYPES[str(field.type)], meanings[field.name]) for field in fields(Record)]
     return {
         "@type": "cr:RecordSet",
         "@id": "json-fields",
