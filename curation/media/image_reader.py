@@ -15,7 +15,9 @@ from nextscene.curation.media import child_loop, image_child
 from nextscene.curation.media.child_pool import ChildDied, ChildPool, receive, send
 from nextscene.curation.outcome import ClipOutcome
 
-_CHILDREN = ChildPool(image_child.__file__, "the process that decodes images")
+IMAGE_CHILDREN = ChildPool(image_child.__file__, "the process that decodes images")
+"""The children of this process that decode images."""
+
 _EVIDENCE_CHARACTERS = 2000
 
 
@@ -41,9 +43,9 @@ def convert_image(source: Path, target: Path, side: int | None, limits: RunLimit
 
     try:
         try:
-            answer = _CHILDREN.ask(talk)
+            answer = IMAGE_CHILDREN.ask(talk)
         except ChildDied:
-            answer = _CHILDREN.ask(talk)
+            answer = IMAGE_CHILDREN.ask(talk)
     except ChildDied as death:
         return _outcome_of_death(death, limits)
     if "fault" in answer:
@@ -64,5 +66,5 @@ def _outcome_of_death(death: ChildDied, limits: RunLimits) -> ClipOutcome:
     return ClipOutcome("failed", "cut_crashed", f"the image decoder ended with {death}"[:_EVIDENCE_CHARACTERS])
 
 
-atexit.register(_CHILDREN.close)
-os.register_at_fork(after_in_child=_CHILDREN.forget)
+atexit.register(IMAGE_CHILDREN.close)
+os.register_at_fork(after_in_child=IMAGE_CHILDREN.forget)

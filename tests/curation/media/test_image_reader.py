@@ -15,7 +15,7 @@ from PIL import Image
 from nextscene.curation.config import RunLimits
 from nextscene.curation.media import image_child, image_reader
 from nextscene.curation.media.child_pool import ChildPool
-from nextscene.curation.media.image_reader import convert_image
+from nextscene.curation.media.image_reader import IMAGE_CHILDREN, convert_image
 from nextscene.curation.media.still_image import MAX_PIXELS
 from nextscene.curation.outcome import ClipOutcome
 
@@ -24,12 +24,10 @@ SIDE = 64
 
 
 @pytest.fixture(autouse=True)
-def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildPool]:
-    """No child that another test has left behind."""
-    pool = ChildPool(image_child.__file__, "the process that decodes images")
-    monkeypatch.setattr(image_reader, "_CHILDREN", pool)
-    yield pool
-    pool.close()
+def no_child_of_another_test() -> Iterator[None]:
+    IMAGE_CHILDREN.close()
+    yield
+    IMAGE_CHILDREN.close()
 
 
 @pytest.fixture
@@ -109,7 +107,7 @@ def test_an_image_that_takes_too_long_is_one_outcome(
         "import sys\nfrom nextscene.curation.media.child_loop import serve\n"
         "def answer(*_):\n    while True: pass\nserve(int(sys.argv[1]), answer)\n"
     )
-    monkeypatch.setattr(image_reader, "_CHILDREN", ChildPool(str(script), "a child that never ends"))
+    monkeypatch.setattr(image_reader, "IMAGE_CHILDREN", ChildPool(str(script), "a child that never ends"))
     found = converted(good, replace(LIMITS, clip_seconds=0.5))
     assert found == ClipOutcome("failed", "cut_timeout", "the image decoder not done in 0.5 s")
 
