@@ -49,7 +49,7 @@ def convert_image(source: Path, target: Path, side: int | None, limits: RunLimit
     except ChildDied as death:
         return _outcome_of_death(death, limits)
     if "fault" in answer:
-        raise OSError(*answer["fault"])
+        raise OSError(*answer["fault"], str(target))
     if said := answer.get("not_shown"):
         return ClipOutcome("rejected", "unreadable", said)
     if said := answer.get("damaged"):

@@ -87,7 +87,7 @@ class ShardFilmstripTask:
             return Filmstrip(missing=why, damaged=True)
         try:
             return Filmstrip(tuple(_small(image) for image in _pictures(sample)))
-        except (av.FFmpegError, IndexError, OSError, SyntaxError, ValueError) as error:
+        except (av.FFmpegError, IndexError, OSError, ValueError, Image.DecompressionBombError) as error:
             return Filmstrip(missing=f"its video in the shard cannot be decoded: {error}")
 
 
