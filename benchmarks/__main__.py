@@ -11,6 +11,7 @@ from benchmarks import (
     cpu_per_clip,
     dealing,
     decoders,
+    image_cut,
     late_span,
     loader_memory,
     loader_start,
@@ -27,6 +28,7 @@ from nextscene.pipelines.cli.command import Command
 BENCHMARKS: dict[str, Benchmark] = {
     "cpu_per_clip": cpu_per_clip.benchmark,
     "workers": workers.benchmark,
+    "image_cut": image_cut.benchmark,
     "late_span": late_span.benchmark,
     "screen_rate": screen_rate.benchmark,
     "plan_memory": plan_memory.benchmark,

@@ -44,7 +44,7 @@ def _ways(clip: Sample) -> tuple[list[str], dict[str, _Decode]]:
     """Return a line for each library that is missing, and a function for each of the others and for bare PyAV."""
     room = np.zeros((MAX_FRAMES, clip.record.height, clip.record.width, 3), np.uint8)
     absent: list[str] = []
-    ways: dict[str, _Decode] = {_BARE: lambda clip: decode_bare(clip.mp4, delivered(clip))}
+    ways: dict[str, _Decode] = {_BARE: lambda clip: decode_bare(clip.media, delivered(clip))}
     for backend in get_args(Backend):
         way = _into(room, backend)
         try:
@@ -58,7 +58,7 @@ def _ways(clip: Sample) -> tuple[list[str], dict[str, _Decode]]:
 
 def _into(room: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], backend: Backend) -> _Decode:
     def way(clip: Sample) -> None:
-        decode(clip.mp4, (clip.record.width, clip.record.height), room[: delivered(clip)], backend)
+        decode(clip.media, (clip.record.width, clip.record.height), room[: delivered(clip)], backend)
 
     return way
 

@@ -68,7 +68,7 @@ def sealed(folder: Path, clips: list[Sample]) -> Storage:
 
 def renamed(clip: Sample, key: str) -> Sample:
     """Return the same clip under another key."""
-    return Sample(key, replace(clip.record, clip_id=key).to_bytes(), clip.mp4, clip.text)
+    return Sample(key, replace(clip.record, clip_id=key).to_bytes(), clip.media, clip.text)
 
 
 def decode_bare(mp4: bytes, frames: int) -> None:

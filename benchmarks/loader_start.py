@@ -25,8 +25,8 @@ from benchmarks.film_dataset import MICRO_BATCH, delivered, film_clips, renamed
 from benchmarks.support import WORK, Result, child, run_alone
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Receipt, SampleLocation
-from nextscene.shards.format.sample import MEMBERS, Sample
+from nextscene.shards.format.receipt import ABSENT, Receipt, SampleLocation
+from nextscene.shards.format.sample import CLIPS, Sample
 from nextscene.shards.format.tar import END
 from nextscene.shards.loading.shuffle import ShuffleOrder
 from tests.shards.samples import publish_dataset
@@ -100,7 +100,7 @@ def _shard(out: Storage, name: ShardName, clips: list[Sample], written: list[int
     places: list[SampleLocation] = []
     offset = 0
     for number, clip in enumerate(clips):
-        sizes, record = (len(clip.json), len(clip.mp4), len(clip.text)), clip.record
+        sizes, record = (len(clip.json), len(clip.media), ABSENT, len(clip.text)), clip.record
         crc32 = zlib.crc32(whole[number]) if number in whole else chance.getrandbits(32)
         places.append(SampleLocation(offset, sizes, crc32, record.frames, record.width, record.height))
         offset = places[-1].end
@@ -113,7 +113,7 @@ def _shard(out: Storage, name: ShardName, clips: list[Sample], written: list[int
             file.write(data)
     ids = tuple(keys)
     sha256 = f"{chance.getrandbits(256):064x}"
-    receipt = Receipt(name.split, name.index, 0, sha256, offset + len(END), len(ids), MEMBERS, ids, tuple(places))
+    receipt = Receipt(name.split, name.index, 0, sha256, offset + len(END), len(ids), CLIPS.members, ids, tuple(places))
     receipt.publish(out)
     return receipt
 

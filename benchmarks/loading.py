@@ -77,7 +77,7 @@ def _measures(clips: list[Sample], out: Storage) -> _Measures:
     def bare() -> _Cost:
         meter = _Meter()
         for clip in clips:
-            decode_bare(clip.mp4, delivered(clip))
+            decode_bare(clip.media, delivered(clip))
         return meter.read()
 
     measures: _Measures = {"bare PyAV": bare}

@@ -63,11 +63,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class EncodeConfig:
-    """Encoding of a clip: H.264 in MP4. `width` and `height` apply to `resolution = "train"`; images are square."""
+    """Encoding of a clip: H.264 in MP4; an image becomes a square JPEG.
+
+    `width` and `height` apply to `resolution = "train"`.
+    """
 
     width: int = setting(832, "Width of a clip in pixels, when resolution is train.")
     height: int = setting(480, "Height of a clip in pixels, when resolution is train.")
-    image_side: int = setting(512, "Side of the square frame that an image becomes, in pixels.")
+    image_side: int = setting(512, "Side of the square that an image becomes, in pixels.")
     fps: int = setting(16, "Frames per second.")
     max_frames: int = setting(81, "Most frames of a clip; the rest is cut off.")
     gop: int = setting(16, "Frames from one keyframe to the next.")
@@ -174,8 +177,11 @@ class BuildConfig:
         table = self.judge_kind.settings
         return getattr(self, table) if table else None
 
-    def identity_settings(self, ffmpeg_build: str) -> dict[str, Any]:
-        """Return all settings that decide the dataset's bytes, as dotted name → value, to compare two runs."""
+    def identity_settings(self, ffmpeg_build: str, schema_version: int = SCHEMA_VERSION) -> dict[str, Any]:
+        """Return all settings that decide the dataset's bytes, as dotted name → value, to compare two runs.
+
+        `schema_version` is the one that the dataset was begun with.
+        """
         unused = {"limits", *(kind.settings for kind in JUDGES.values())} - {self.judge_kind.settings}
         chosen = {
             name: value
@@ -184,7 +190,7 @@ class BuildConfig:
         }
         prompts = self.judge_kind.prompts(self.judge_settings)
         chosen |= {f"prompts.{name}": load(name).sha256 for name in prompts}
-        return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION, "cut_version": CUT_VERSION}
+        return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": schema_version, "cut_version": CUT_VERSION}
 
 
 def fingerprint(identity_settings: Mapping[str, Any]) -> str:

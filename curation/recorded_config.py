@@ -18,7 +18,9 @@ from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.config import LEGACY_VALUES, BuildConfig, fingerprint, legacy_value
 from nextscene.shards.format.layout import CONFIG
-from nextscene.shards.format.sample import SCHEMA_VERSION
+from nextscene.shards.format.receipt import Receipt, sealed_shards
+from nextscene.shards.format.sample import CLIP_TYPES, SCHEMA_VERSION
+from nextscene.shards.format.sample_type import SampleType
 
 CUT = "cut_version"
 SCHEMA = "schema_version"
@@ -69,6 +71,11 @@ class RecordedConfig:
         return int(self.identity_settings.get(CUT, LEGACY_VALUES[CUT]))
 
     @property
+    def schema_version(self) -> int:
+        """Return the version of the schema that OUT was begun with, and is finished with."""
+        return int(self.identity_settings.get(SCHEMA, SCHEMA_VERSION))
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Return dotted name → value of every setting of this version; one that OUT lacks has its legacy value."""
         known = flatten(self.config)
@@ -113,11 +120,11 @@ class RecordedConfig:
         return recorded
 
     def _unknown(self) -> Iterator[str]:
-        """Yield the names that this version does not know: newer or removed settings, and a newer schema of records."""
+        """Yield the names that this version does not know: newer or removed settings, and another schema of clips."""
         named = dict.fromkeys([*flatten(self.config), *self.identity_settings])
         known = _NO_SETTINGS | flat(BuildConfig()).keys()
         yield from (name for name in named if name not in known and not name.startswith(PROMPTS))
-        if int(self.identity_settings.get(SCHEMA, SCHEMA_VERSION)) > SCHEMA_VERSION:
+        if self.schema_version not in CLIP_TYPES:
             yield f"{SCHEMA} {self.identity_settings[SCHEMA]}"
 
     def publish(self, out: Storage) -> None:
@@ -130,3 +137,28 @@ class RecordedConfig:
             "determining": self.identity_settings,
         }
         out.write(CONFIG, tomli_w.dumps(value).encode())
+
+
+def schema_of(out: Storage) -> int:
+    """Return the version of the schema of OUT: the one that it was begun with, this program's if there is no plan yet.
+
+    Raise as `RecordedConfig.read`.
+    """
+    recorded = RecordedConfig.read(out)
+    return recorded.schema_version if recorded else SCHEMA_VERSION
+
+
+def schema_of_shards(out: Storage) -> int:
+    """Return the version of the schema by which the shards in OUT were sealed, this program's if there are none.
+
+    Raise DamagedRecord.
+    """
+    for name in sealed_shards(out).values():
+        members = Receipt.read(out, name).members
+        return next((version for version, kind in CLIP_TYPES.items() if kind.members == members), SCHEMA_VERSION)
+    return SCHEMA_VERSION
+
+
+def clips_of(out: Storage) -> SampleType:
+    """Return the type of the clips in OUT. Raise as `RecordedConfig.read`."""
+    return CLIP_TYPES[schema_of(out)]

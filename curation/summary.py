@@ -207,7 +207,8 @@ def publish_summary(
     nothing changed, so that SHA256SUMS stays as it is. `before` are the checksums that it listed before the run.
     """
     sums: Checksums = {}
-    manifest = Manifest.of(_listed(state.receipts(out), sums), recorded.fingerprint, state.complete(plan))
+    receipts = _listed(state.receipts(out), sums)
+    manifest = Manifest.of(receipts, recorded.fingerprint, state.complete(plan), recorded.schema_version)
     spending = Spending.read(out, at_work=False) if is_paid(recorded.identity_settings["judge"]) else None
     summary = summarize(plan, recorded, state, tally, manifest, seconds, spending)
     changed = _changed(out, before)

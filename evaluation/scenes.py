@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from nextscene.common.errors import UsageError
-from nextscene.shards.format.sample import MEMBERS, Sample
+from nextscene.shards.format.sample import Sample, type_of_clips
 from nextscene.shards.loading.reader import SplitReader
 
 
@@ -16,7 +16,7 @@ def dataset_scenes(location: str, split: str = "test", max_scenes: int | None = 
     UsageError if the dataset contains latents, or a clip without a scene.
     """
     reader = SplitReader(location, split)
-    if reader.index.members != MEMBERS:
+    if type_of_clips(reader.index.members) is None:
         raise UsageError(f"{location} holds {', '.join(reader.index.members)}; name the dataset of clips")
     keys = [reader.index.key(number) for number in range(len(reader))]
     found: dict[str, None] = {}

@@ -110,8 +110,17 @@ def build_inline(
         check_open_retry(place, retry)
         given = replace(source_at(str(source), config.map, config.sources), selection=config.selection)
         recorded = prepare(place, given, config, judge_budget, retry=bool(retry))
-        begun_with, seen_by = recorded.begun_with_cut, read_sentinels(place)
-        job = UnitContext(config, given.roots, place, ffmpeg.build(), "inline", judge_budget, begun_with, seen_by)
+        job = UnitContext(
+            config,
+            given.roots,
+            place,
+            ffmpeg.build(),
+            "inline",
+            judge_budget,
+            recorded.begun_with_cut,
+            read_sentinels(place),
+            schema_version=recorded.schema_version,
+        )
         judging = UnitJudge(config, judge_budget, place, "inline")
         plan, before = Plan(place, config), sums_of_last_run(place)
         state, _ = repair_commits(place, config.units_per_shard)

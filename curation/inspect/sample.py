@@ -15,7 +15,7 @@ from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import NotOurs, check_folder
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Receipt
-from nextscene.shards.format.sample import CLIPS, MEMBERS, Sample
+from nextscene.shards.format.sample import Sample, type_of_clips
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.reader import read_group
 
@@ -47,8 +47,10 @@ class SampleReader:
         """Raise DamagedRecord for a receipt of samples that are not clips."""
         self._out = out
         self._receipt = receipt
-        if receipt.members != MEMBERS:
-            raise DamagedRecord(f"{receipt.name.receipt} is of samples of other members than {', '.join(MEMBERS)}")
+        kind = type_of_clips(receipt.members)
+        if kind is None:
+            raise DamagedRecord(f"{receipt.name.receipt} is of samples of {', '.join(receipt.members)}, not of clips")
+        self._kind = kind
 
     def read(self, number: int) -> Sample:
         """Return a sample. Raise DamagedShard if it is not whole."""
@@ -57,7 +59,7 @@ class SampleReader:
         if self._tar_damage:
             raise DamagedShard(self._tar_damage)
         group = read_group(self._out, name, key, place, receipt.members)
-        if CLIPS.validate(group, str(name)) != (place.frames, place.width, place.height):
+        if self._kind.validate(group, str(name)) != (place.frames, place.width, place.height):
             raise DamagedShard(f"{name}: sample {key!r}: its record does not give the shape that was sealed")
         return Sample.of(group, str(name))
 
@@ -69,7 +71,8 @@ class SampleReader:
             text, record = sample.text.decode("utf-8", "replace"), asdict(sample.record)
         except DamagedShard as error:
             damage = str(error)
-        place, sizes = receipt.places[number], dict(zip(MEMBERS, receipt.places[number].sizes, strict=True))
+        place = receipt.places[number]
+        sizes = {member: size for member, _, size in place.slices(receipt.members)}
         return SampleFound(
             receipt.clip_ids[number],
             receipt.name.tar,
@@ -104,14 +107,16 @@ def extract(out: Storage, name: ShardName, keys: Sequence[str], folder: Storage)
         check_folder(folder)
     except NotOurs as mistake:
         raise UsageError(f"`folder` {mistake}") from mistake
-    names = [f"{key}.{member}" for key in keys for member in MEMBERS]
+    numbers = {key: receipt.clip_ids.index(key) for key in keys}
+    names = [
+        f"{key}.{member}" for key, at in numbers.items() for member, _, _ in receipt.places[at].slices(receipt.members)
+    ]
     for entry in folder.stats(names):
         if entry is not None:
             raise UsageError(f"`folder` {folder.display_uri}: {entry.path} is there already; name another folder")
     reader = SampleReader(out, receipt)
-    for key in keys:
-        sample = reader.read(receipt.clip_ids.index(key))
-        for member, data in zip(MEMBERS, (sample.json, sample.mp4, sample.text), strict=True):
+    for key, number in numbers.items():
+        for member, data in reader.read(number).members.items():
             if not folder.create(f"{key}.{member}", data):
                 raise UsageError(f"`folder` {folder.display_uri}: {key}.{member} is there already; it stays as it is")
     return names

@@ -13,7 +13,7 @@ from nextscene.curation.ledger import read_ledger
 from nextscene.curation.sources import span_text
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Receipt
-from nextscene.shards.format.sample import MEMBERS
+from nextscene.shards.format.sample import CLIPS
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def shard_history(opened: OpenDataset, name: ShardName) -> ShardHistory:
     """
     sealed = name in opened.state.sealed.values()
     planned = dict(opened.plan.shards()).get(ShardName(name.split, name.index)) if opened.plan else None
-    receipt = Receipt.read(opened.out, name) if sealed else Receipt.empty(name, MEMBERS)
+    receipt = Receipt.read(opened.out, name) if sealed else Receipt.empty(name, CLIPS.members)
     reader = SampleReader(opened.out, receipt)
     rows = [row for path in _ledgers(opened, name, sealed, planned) for row in read_ledger(opened.out, path)]
     known = opened.has_ledger or not sealed

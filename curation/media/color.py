@@ -24,6 +24,8 @@ _BT709 = {"out_color_matrix": "bt709", "out_range": "tv"}
 _SCALING = {"flags": "bicubic+accurate_rnd+full_chroma_int+bitexact"}
 TO_BT709 = {**_BT709, **_SCALING}
 """Options of the filter `scale` for an output that matches the tags."""
+BT709_TO_RGB = {"in_color_matrix": "bt709", "in_range": "tv", **_SCALING}
+"""Options of the filter `scale` for plain R'G'B' of a clip's pictures."""
 BT709_TO_JPEG = {
     "in_color_matrix": "bt709",
     "in_range": "tv",

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,9 +21,9 @@ import ffmpeg as ffmpeg_line
 from nextscene.common import child_process, ffmpeg
 from nextscene.common.storage import StorageFault
 from nextscene.curation.config import BuildConfig
-from nextscene.curation.media import still_image
 from nextscene.curation.media.color import over_white, scaled
 from nextscene.curation.media.damage import DecodedSpan, damage_outcome
+from nextscene.curation.media.image_reader import convert_image
 from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured
 from nextscene.curation.media.seek import CONTAINERS, ClockOptions, Span, clock_options, starting_points
 from nextscene.curation.outcome import ClipOutcome
@@ -156,22 +155,14 @@ def _extract_image(
     Pillow handles color profiles, orientation and transparency, and reports damage.
     """
     plain = scratch / "still.ppm"
-    shown = child_process.run([sys.executable, "-P", still_image.__file__, str(source), str(plain)], config.limits)
-    if shown.code != 0:
-        raise_if_disk_full(shown.stderr, scratch)
-        said = _last_line(shown.stderr)
-        if shown.code == still_image.NOT_SHOWN:
-            return ClipOutcome("rejected", "unreadable", said)
-        return (
-            ClipOutcome("failed", "damaged", said)
-            if shown.code == 1
-            else failure_outcome(shown, config, "the image decoder")
-        )
+    seconds = convert_image(source, plain, None, config.limits)
+    if isinstance(seconds, ClipOutcome):
+        return seconds
     stream = ffmpeg_line.input(f"file:{plain}", format="ppm_pipe", threads=1, protocol_whitelist="file")["v:0"]
     side = config.encode.image_side
     stream = scaled(stream, measured.color, "gbr", _covering_size(side, side), (side, side))
     done = _run(arguments(finish(stream, 1)), config, scratch)
-    return done if isinstance(done, ClipOutcome) else Extracted(shown.cpu_seconds + done.cpu_seconds, done.stderr)
+    return done if isinstance(done, ClipOutcome) else Extracted(seconds + done.cpu_seconds, done.stderr)
 
 
 def _run(line: list[str], config: BuildConfig, scratch: Path) -> child_process.ChildResult | ClipOutcome:
@@ -285,16 +276,16 @@ def _frame_count(seconds: float, config: BuildConfig) -> int:
     return max(1, round(seconds * config.encode.fps))
 
 
-def failure_outcome(done: child_process.ChildResult, config: BuildConfig, program: str = "ffmpeg") -> ClipOutcome:
-    """Return the clip's outcome for a child process that failed."""
+def failure_outcome(done: child_process.ChildResult, config: BuildConfig) -> ClipOutcome:
+    """Return the clip's outcome for a run of ffmpeg that failed."""
     said = _last_line(done.stderr) or "no message"
     if done.code is None:
-        return ClipOutcome("failed", "cut_timeout", f"{program} not done in {config.limits.clip_seconds:g} s: {said}")
+        return ClipOutcome("failed", "cut_timeout", f"ffmpeg not done in {config.limits.clip_seconds:g} s: {said}")
     if opening := _NOT_OPENED.search(done.stderr):
         return ClipOutcome("rejected", "unreadable", opening[1])
     if done.code < 0:
-        return ClipOutcome("failed", "cut_crashed", f"{program} died of {signal.Signals(-done.code).name}: {said}")
-    return ClipOutcome("failed", "cut_error", f"{program} ended with status {done.code}: {said}")
+        return ClipOutcome("failed", "cut_crashed", f"ffmpeg died of {signal.Signals(-done.code).name}: {said}")
+    return ClipOutcome("failed", "cut_error", f"ffmpeg ended with status {done.code}: {said}")
 
 
 def _last_line(stderr: str) -> str:

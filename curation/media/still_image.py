@@ -1,17 +1,11 @@
-"""Conversion of a still image to plain R'G'B', in a process of its own, since untrusted files are decoded here.
+"""Still images as plain R'G'B': turned upright, in sRGB by their ICC profile, over white where they are transparent.
 
-    python still_image.py SOURCE TARGET
-
-This writes a PPM of 8 bits: turned upright, converted to sRGB by its ICC profile, and composited over white where it is
-transparent. The process ends with one line on stderr and status 1 if the image is damaged, or status 2 if its kind
-cannot be shown.
+Untrusted files are decoded here, so this runs in a process of its own (`image_child.py`).
 """
 
 from __future__ import annotations
 
 import io
-import sys
-import warnings
 from contextlib import suppress
 
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
@@ -19,28 +13,54 @@ from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 FORMATS = ("AVIF", "BMP", "JPEG", "PNG", "TIFF", "WEBP")
 MAX_PIXELS = 200_000_000
 
-NOT_SHOWN = 2
+_QUALITY = 95
+_ENOUGH = 2
+"""A JPEG is decoded at a reduced size if that is at least this many times the size that it is scaled to."""
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 # Numbers of TIFF tags.
 _BITS_A_SAMPLE = 258
 _PHOTOMETRIC = 262
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
-"""The errors that Pillow raises for a file that it cannot read."""
 
 
 class NotShownError(Exception):
     """An error: nothing in the file says which pixel value is white."""
 
 
-def show(source: str, target: str) -> None:
-    """Write the image at `source` as a PPM to `target`. Raise NotShownError, one of `_BROKEN`, or MemoryError."""
+def upright(source: str, side: int | None = None) -> Image.Image:
+    """Return the image at `source` as it is to be seen, RGB of 8 bits; the sides of a JPEG may be reduced.
+
+    With a `side`, they stay long enough to be scaled to that. Raise NotShownError, MemoryError, or one of the many
+    errors of Pillow for a file that it cannot read.
+    """
     with Image.open(source, formats=FORMATS) as image:
+        if side is not None:
+            _reduce(image, side)
         image.load()
         tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
         bits = tags.get(_BITS_A_SAMPLE, (16,))[0]
         white_is_zero = tags.get(_PHOTOMETRIC, 1) == 0
-        upright = ImageOps.exif_transpose(image)
-    _over_white(_in_srgb(_of_eight_bits(upright, bits, white_is_zero))).save(target, "PPM")
+        ImageOps.exif_transpose(image, in_place=True)
+        return _over_white(_in_srgb(_of_eight_bits(image, bits, white_is_zero)))
+
+
+def write_jpeg(image: Image.Image, side: int, target: str) -> None:
+    """Write the center of an RGB image as a JPEG of `side`×`side` pixels, after scaling it to cover them."""
+    # As ffmpeg did it for images in videos: even sides, an even distance to the edge.
+    width, height = (max(side, -(-side * one // (2 * other)) * 2) for one, other in (image.size, image.size[::-1]))
+    left, top = ((covering - side) // 2 // 2 * 2 for covering in (width, height))
+    across, down = image.width / width, image.height / height
+    box = (left * across, top * down, (left + side) * across, (top + side) * down)
+    square = image.resize((side, side), Image.Resampling.BICUBIC, box)
+    square.info.clear()  # else a comment would be copied
+    square.save(target, "JPEG", quality=_QUALITY, subsampling="4:4:4")
+
+
+def _reduce(image: Image.Image, side: int) -> None:
+    """Have a JPEG decoded at half, a quarter or an eighth of its size, where that is whole and large enough."""
+    for part in (8, 4, 2):
+        if min(image.size) >= part * _ENOUGH * side and not any(one % part for one in image.size):
+            image.draft(None, (image.width // part, image.height // part))
+            return
 
 
 def _of_eight_bits(image: Image.Image, bits: int, white_is_zero: bool) -> Image.Image:
@@ -54,7 +74,8 @@ def _of_eight_bits(image: Image.Image, bits: int, white_is_zero: bool) -> Image.
         scale = 255 / (2**bits - 1)
         gray = image.point(lambda value: value * scale).convert("L")
         return ImageOps.invert(gray) if white_is_zero else gray
-    return image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
+    straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)
+    return image.convert(straight) if straight else image
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
@@ -95,15 +116,3 @@ def _over_white(image: Image.Image) -> Image.Image:
         return image
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
-
-
-if __name__ == "__main__":
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-    warnings.simplefilter("ignore")
-    try:
-        show(sys.argv[1], sys.argv[2])
-    except NotShownError as error:
-        print(error, file=sys.stderr)
-        sys.exit(NOT_SHOWN)
-    except _BROKEN as error:
-        sys.exit(f"{error}" or type(error).__name__)

@@ -29,6 +29,7 @@ from nextscene.curation.sources.members import DamagedMember
 from nextscene.curation.sources.reader import SourceChanged, SourceReader
 from nextscene.curation.stages.keyframes import extract_keyframes
 from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.sample import Sample
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.reader import ShardReader
 
@@ -78,17 +79,24 @@ class ShardFilmstripTask:
 
     def make(self) -> Filmstrip:
         try:
-            mp4 = ShardReader(self.out, self.shard).sample(self.clip_id).mp4
+            sample = ShardReader(self.out, self.shard).sample(self.clip_id)
         except (DamagedShard, DamagedRecord, FileNotFoundError, KeyError, StorageFault) as damage:
             is_damaged = not isinstance(damage, StorageFault)
             return Filmstrip(missing=f"it cannot be read from its shard: {damage}", damaged=is_damaged)
-        if hashlib.sha256(mp4).hexdigest() != self.mp4_sha256:
+        if hashlib.sha256(sample.media).hexdigest() != self.mp4_sha256:
             why = "its video in the shard is damaged: it is not the one that the ledger names"
             return Filmstrip(missing=why, damaged=True)
         try:
-            return Filmstrip(tuple(_small(image) for image in _frames(mp4)))
-        except (av.FFmpegError, IndexError) as error:
+            return Filmstrip(tuple(_small(image) for image in _pictures(sample)))
+        except (av.FFmpegError, IndexError, OSError, ValueError, Image.DecompressionBombError) as error:
             return Filmstrip(missing=f"its video in the shard cannot be decoded: {error}")
+
+
+def _pictures(sample: Sample) -> Iterator[Image.Image]:
+    if sample.suffix == "jpg":
+        yield Image.open(io.BytesIO(sample.media), formats=["JPEG"])
+    else:
+        yield from _frames(sample.media)
 
 
 def _frames(mp4: bytes) -> Iterator[Image.Image]:

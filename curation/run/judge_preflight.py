@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from nextscene.common import ffmpeg
 from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
@@ -15,6 +14,7 @@ from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.existing_plan import check_settings
 from nextscene.curation.run.minimum_budget import check_budget
+from nextscene.curation.run.prepare import identity_in
 from nextscene.curation.run.unit_judge import patience
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sources import Source
@@ -38,7 +38,7 @@ def preflight(
     to be asked and cannot be, for settings that OUT was not begun with, for a budget that cannot decide a clip, and for
     a key that the API does not accept.
     """
-    check_settings(out, source, config.identity_settings(ffmpeg.build()))
+    check_settings(out, source, identity_in(out, config))
     why = known or _missing_key(out)
     is_to_ask = bool(retry) or not is_finished(out, config)
     if why and is_to_ask:

@@ -16,7 +16,7 @@ from nextscene.curation.config import CUT_VERSION, LEGACY_VALUES, BuildConfig, a
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
 from nextscene.curation.plan_writer import write_plan
-from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig
+from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig, schema_of, schema_of_shards
 from nextscene.curation.rules.registry import active_rules
 from nextscene.curation.run.cut_version import discard_clips, needs_recut
 from nextscene.curation.run.existing_plan import find_existing_plan, has_only_plan
@@ -48,6 +48,18 @@ def with_recorded_prompt_version(out: Storage, config: BuildConfig) -> BuildConf
     return replace(config, claude=replace(config.claude, prompt_version=version))
 
 
+def identity_in(out: Storage, config: BuildConfig) -> dict[str, Any]:
+    """Return what decides a dataset that this configuration builds in OUT; its schema stays that of OUT.
+
+    If the record of OUT is damaged, its shards tell the schema. Raise UsageError for other faults of the record.
+    """
+    try:
+        schema_version = schema_of(out)
+    except DamagedConfig:
+        schema_version = schema_of_shards(out)
+    return config.identity_settings(ffmpeg.build(), schema_version)
+
+
 def prepare(
     out: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None = None, retry: bool = False
 ) -> RecordedConfig:
@@ -56,7 +68,7 @@ def prepare(
     Discard the clips of an unfinished dataset if an older version of the cut made them.
     """
     active_rules(config.rules, needs_frames=False)  # refuse an unknown rule before any work
-    identity_settings = config.identity_settings(ffmpeg.build())
+    identity_settings = identity_in(out, config)
     try:
         _note_if_moved(out, source, config, identity_settings)
         recorded = find_existing_plan(out, source, identity_settings)

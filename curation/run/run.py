@@ -112,6 +112,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
             recorded.begun_with_cut,
             read_sentinels(out),
             ApiIdentity.current() if order.judge_budget else None,
+            recorded.schema_version,
         )
         run = _Run(order, job, recorded, heartbeat, progress, begun, gone)
         try:

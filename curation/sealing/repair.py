@@ -20,6 +20,7 @@ from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
 from nextscene.common.strict_json import parse_json
 from nextscene.curation.ledger import Tally, read_ledger
+from nextscene.curation.recorded_config import clips_of
 from nextscene.curation.sealing.committed import CommittedState, read_progress
 from nextscene.curation.sealing.seal_shard import CannotSeal, discard_shard, seal_shard
 from nextscene.curation.summary import sums_of_last_run
@@ -28,7 +29,6 @@ from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.shards.format.layout import CHECKSUMS, LEDGER, MANIFEST, PARTS, SHARDS, ShardName, UnitName
 from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.receipt import Receipt, sealed_shards
-from nextscene.shards.format.sample import CLIPS
 from nextscene.shards.format.seal import read_back
 from nextscene.shards.format.tar import BLOCK, END, DamagedShard
 
@@ -186,7 +186,7 @@ def _receipt_of_files(out: Storage, name: ShardName, ledger_sha256: str) -> Rece
         if not kept:
             return None
         with out.open(name.tar) as tar:
-            receipt = read_back(tar, name, CLIPS)
+            receipt = read_back(tar, name, clips_of(out))
     except (DamagedShard, DamagedRecord, FileNotFoundError):
         return None
     return replace(receipt, ledger_sha256=ledger_sha256) if receipt.clip_ids == kept else None
@@ -246,7 +246,7 @@ def _fault_of_contents(out: Storage, unit: UnitName) -> str:
             with part.open("r+b") as tar:
                 tar.seek(0, os.SEEK_END)
                 tar.write(END)
-                found = read_back(tar, ShardName(unit.split, unit.index), CLIPS).clip_ids
+                found = read_back(tar, ShardName(unit.split, unit.index), clips_of(out)).clip_ids
     except (DamagedShard, DamagedRecord, FileNotFoundError) as damage:
         return f"{damage}"
     return "" if found == tuple(kept) else f"{unit.part} does not hold the clips of {unit.ledger}"

@@ -12,6 +12,7 @@ from nextscene.common.errors import DamagedRecord, RunStopped
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row, read_ledger, write_ledger
 from nextscene.curation.paid_calls import keys_of
+from nextscene.curation.recorded_config import clips_of
 from nextscene.shards.format.layout import ShardName, UnitName
 from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.seal import seal
@@ -43,7 +44,8 @@ def _seal(out: Storage, name: ShardName, units: Mapping[UnitName, str], *, whole
             receipt = before
         else:
             _mark(out, name, whole)
-            sealed = seal(out, name, [unit.part for unit in units], [row.clip_id for row in rows if row.kept])
+            kept = [row.clip_id for row in rows if row.kept]
+            sealed = seal(out, name, [unit.part for unit in units], kept, clips_of(out))
             receipt = replace(sealed, ledger_sha256=write_ledger(out, name.ledger, rows))
             receipt.publish(out)
     except (DamagedShard, DamagedRecord, FileNotFoundError) as damage:

@@ -105,7 +105,7 @@ Root = Storage | Roots
 """The root of a source, or those of several."""
 
 SEVERAL = " + "
-"""What stands between several sources in messages."""
+"""The text between several sources in messages."""
 
 
 def location_in(number: int, location: str) -> str:

@@ -23,7 +23,7 @@ from nextscene.curation.sources.selection import NO_SEED, Selection
 from nextscene.curation.sources.skipped_files import SkippedFiles
 
 _BETWEEN = "\n"
-"""What stands between several sources where they are recorded."""
+"""The character between several sources where they are recorded."""
 
 
 @dataclass(frozen=True)

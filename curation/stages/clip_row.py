@@ -92,8 +92,8 @@ def kept_row(row: Row, made: Cut) -> Row:
         frames=made.frames,
         width=made.width,
         height=made.height,
-        bytes=len(made.mp4),
-        mp4_sha256=hashlib.sha256(made.mp4).hexdigest(),
+        bytes=len(made.media),
+        mp4_sha256=hashlib.sha256(made.media).hexdigest(),
         cut_cpu_seconds=round(made.cpu_seconds, 3),
     )
 

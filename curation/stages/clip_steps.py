@@ -89,9 +89,14 @@ def _rejected_by_frames(
     return outcome_of_error(lambda: first_rejection(rules, ClipFacts(clip, measured, config, frames)))
 
 
-def cut_clip(config: BuildConfig, clip: PlannedClip, measured: Measured, workspace: ClipWorkspace) -> Cut | ClipOutcome:
+def cut_clip(
+    config: BuildConfig, clip: PlannedClip, measured: Measured, workspace: ClipWorkspace, schema_version: int
+) -> Cut | ClipOutcome:
     """Return the cut clip, or the outcome of a clip that cannot be cut. Raise StorageFault."""
-    return _run_on_file(clip, workspace, lambda source: cut(source, _span(clip), measured, config, workspace.scratch))
+    scratch = workspace.scratch
+    return _run_on_file(
+        clip, workspace, lambda source: cut(source, _span(clip), measured, config, scratch, schema_version)
+    )
 
 
 def _run_on_file(

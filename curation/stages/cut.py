@@ -1,4 +1,4 @@
-"""Cutting: a run of ffmpeg turns a span of a source into the MP4 in the shard.
+"""Cutting: a run of ffmpeg turns a span of a source into the MP4 in the shard; an image becomes a JPEG.
 
 Tested in tests/curation/stages/test_real_clips.py and tests/moments/test_moments.py.
 """
@@ -6,37 +6,55 @@ Tested in tests/curation/stages/test_real_clips.py and tests/moments/test_moment
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import av
 import ffmpeg as ffmpeg_line
 
 from nextscene.curation.config import BuildConfig, EncodeConfig
+from nextscene.curation.media.color import BT709_TO_RGB
 from nextscene.curation.media.extract import Extracted, expected_frames, extract
+from nextscene.curation.media.image_reader import convert_image
 from nextscene.curation.media.probe import Measured
 from nextscene.curation.media.seek import Span, timing
 from nextscene.curation.outcome import ClipOutcome
+from nextscene.shards.format.sample import IMAGES_ARE_JPEGS, SCHEMA_VERSION
 
 _SHORT_BY = 1
+_WHOLE = Span(0.0, None)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A finished clip. `frames` is the number of packets counted in the file; its header is not trusted."""
+    """A finished clip, an MP4 or a JPEG by its `suffix`.
 
-    mp4: bytes
+    `frames` is the number of packets counted in an MP4; its header is not trusted.
+    """
+
+    media: bytes
     frames: int
     width: int
     height: int
     cpu_seconds: float
+    suffix: str = "mp4"
 
 
-def cut(source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path) -> Cut | ClipOutcome:
-    """Decode, resample, scale and encode one clip in a child process.
+def cut(
+    source: Path,
+    span: Span,
+    measured: Measured,
+    config: BuildConfig,
+    scratch: Path,
+    schema_version: int = SCHEMA_VERSION,
+) -> Cut | ClipOutcome:
+    """Decode, resample, scale and encode one clip in a child process, as the dataset's schema wants it.
 
     Return an outcome if the file makes the decoder fail, in whatever way. Raise StorageFault if the scratch disk is
     full.
     """
+    if measured.is_image and schema_version >= IMAGES_ARE_JPEGS:
+        return _cut_image(source, measured, config, scratch)
     target = scratch / "clip.mp4"
     encode = config.encode
 
@@ -65,6 +83,26 @@ def cut(source: Path, span: Span, measured: Measured, config: BuildConfig, scrat
         promised = f"{expected} by span and duration"
         return ClipOutcome("failed", "short_decode", f"{made.frames} frames, {promised}{done.last_words}")
     return made
+
+
+def _cut_image(source: Path, measured: Measured, config: BuildConfig, scratch: Path) -> Cut | ClipOutcome:
+    target, side = scratch / "clip.jpg", config.encode.image_side
+    ffmpeg_seconds = 0.0
+    if not measured.color.is_plain:  # an AVIF in HDR, say: ffmpeg converts its colors
+        plain = scratch / "plain.bmp"
+        done = extract(source, _WHOLE, measured, config, scratch, partial(_bitmap, plain))
+        if isinstance(done, ClipOutcome):
+            return done
+        source, ffmpeg_seconds = plain, done.cpu_seconds
+    seconds = convert_image(source, target, side, config.limits)
+    if isinstance(seconds, ClipOutcome):
+        return seconds
+    return Cut(target.read_bytes(), 1, side, side, ffmpeg_seconds + seconds, "jpg")
+
+
+def _bitmap(target: Path, picture: ffmpeg_line.nodes.Stream, _: int) -> ffmpeg_line.nodes.OutputStream:
+    options = {"format": "image2", "update": 1, "vcodec": "bmp", "pix_fmt": "bgr24", "frames": 1, "threads": 1}
+    return ffmpeg_line.output(picture.filter("scale", **BT709_TO_RGB), f"file:{target}", **options)
 
 
 def encoder_options(encode: EncodeConfig) -> dict[str, str | int]:

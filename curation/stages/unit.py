@@ -34,7 +34,7 @@ from nextscene.curation.stages.screen import Screened, ScreenResult
 from nextscene.curation.storable_row import storable
 from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.shards.format.layout import CONFIG
-from nextscene.shards.format.sample import Sample
+from nextscene.shards.format.sample import SCHEMA_VERSION, Sample
 
 Counted = Callable[[int], None]
 """Called with the number of clips of a unit that are done."""
@@ -47,7 +47,8 @@ def _ignore_count(_: int) -> None: ...
 class UnitContext:
     """All facts about the run that a worker needs. It can be pickled, and has neither key nor credentials.
 
-    `begun_with_cut` is the version of the cut with which work on the dataset began. `api_identity` is checked on the
+    `begun_with_cut` is the version of the cut with which work on the dataset began, `schema_version` that of the schema
+    with which it began and is finished. `api_identity` is checked on the
     node that asks the judge.
     """
 
@@ -60,6 +61,7 @@ class UnitContext:
     begun_with_cut: int = CUT_VERSION
     sentinels: tuple[SentinelFile, ...] = ()
     api_identity: ApiIdentity | None = None
+    schema_version: int = SCHEMA_VERSION
 
     def reader(self, scratch: Path) -> SourceReader:
         """Return a reader of clips, which writes its copies to `scratch`."""
@@ -153,7 +155,7 @@ def try_clip(context: UnitContext, clip: PlannedClip) -> None:
         workspace = ClipWorkspace(context.reader(scratch), scratch)
         found = screen_clip(context.config, clip, workspace, context.begun_with_cut)
         if isinstance(found, Screened):
-            cut_clip(context.config, clip, found.measured, workspace)
+            cut_clip(context.config, clip, found.measured, workspace, context.schema_version)
 
 
 def _make_row(
@@ -187,11 +189,11 @@ def _finish_clip(
         return with_outcome(row, found), None
     if scene and scene.outcome:
         return with_outcome(row, scene.outcome), None
-    made = cut_clip(context.config, clip, found.measured, workspace)
+    made = cut_clip(context.config, clip, found.measured, workspace, context.schema_version)
     if isinstance(made, ClipOutcome):
         return with_outcome(row, made), None
     row = storable(kept_row(row, made))
     if not row.kept:
         return row, None
     record = record_of(context.config, clip, row)
-    return row, Sample(row.clip_id, record.to_bytes(), made.mp4, conditioning_text(row).encode())
+    return row, Sample(row.clip_id, record.to_bytes(), made.media, conditioning_text(row).encode(), made.suffix)

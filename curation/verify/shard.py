@@ -20,7 +20,7 @@ from nextscene.curation.sources import OPEN_END
 from nextscene.curation.storable_row import UNWRITABLE
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Receipt
-from nextscene.shards.format.sample import Sample
+from nextscene.shards.format.sample import CLIP_TYPES, Sample
 from nextscene.shards.format.seal import check_sealed
 from nextscene.shards.format.tar import DamagedShard, MemberGroup
 
@@ -62,7 +62,7 @@ def check_shard(
         planned = {clip.clip_id: clip for clip in clips}
         samples = _ShardSamples(recorded, config, planned, {row.clip_id: row for row in found.rows})
         try:
-            check_sealed(out, found.receipt, look=samples.look)
+            check_sealed(out, found.receipt, CLIP_TYPES[recorded.schema_version], samples.look)
         except DamagedShard as damage:
             found.add(name.tar, str(damage))
         else:
@@ -139,11 +139,11 @@ class _ShardSamples:
         self.faults: list[str] = []
 
     def look(self, group: MemberGroup) -> None:
-        row, clip, sample = self._rows.get(group.key), self._clips.get(group.key), Sample(group.key, *group.contents)
+        row, clip, sample = self._rows.get(group.key), self._clips.get(group.key), Sample.of(group, "")
         if row is None or clip is None:
             return  # reported by the comparison with the plan
         record, wanted = sample.record, record_of(self._config, clip, row)
         if clip.end_ms == OPEN_END and self._recorded.cut_version < CUT_VERSION:
             wanted = replace(wanted, end=record.end)  # an older version could tell the end of fewer files
-        if (record, sample.text.decode(), len(sample.mp4)) != (wanted, conditioning_text(row), row.bytes):
+        if (record, sample.text.decode(), len(sample.media)) != (wanted, conditioning_text(row), row.bytes):
             self.faults.append(f"the row of clip {row.clip_id} does not say what its sample in the tar says")

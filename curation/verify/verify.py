@@ -199,7 +199,8 @@ class _Proof:
         if not self._receipts_whole:
             yield from self.listed()
             return
-        manifest = Manifest.of(self._receipts, self._recorded.fingerprint, state.complete(plan))
+        recorded = self._recorded
+        manifest = Manifest.of(self._receipts, recorded.fingerprint, state.complete(plan), recorded.schema_version)
         spending = spending_now(self._out, self._recorded)
         summary = summarize(plan, self._recorded, state, self._tally, manifest, 0.0, spending)
         wrong = wrong_lists(self._out, manifest)

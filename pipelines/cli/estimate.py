@@ -6,13 +6,12 @@ from dataclasses import asdict, fields
 
 from rich.table import Table
 
-from nextscene.common import ffmpeg
 from nextscene.common.errors import UsageError
 from nextscene.curation.inspect.cost_estimate import estimate
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.run.existing_plan import check_settings, find_existing_plan
 from nextscene.curation.run.locations import open_source_and_out
-from nextscene.curation.run.prepare import differs_on_uncaptioned, with_recorded_prompt_version
+from nextscene.curation.run.prepare import differs_on_uncaptioned, identity_in, with_recorded_prompt_version
 from nextscene.curation.run.run import BuildRequest
 from nextscene.curation.run.source_moved import find_moved_source
 from nextscene.curation.sealing.committed import CommittedState
@@ -38,7 +37,7 @@ def print_estimate(order: BuildRequest, assumed: str) -> int:
         raise UsageError(f"--assume {mistake}") from mistake
     source, out = open_source_and_out(order.source, order.out, order.config)
     config, judge_budget = with_recorded_prompt_version(out, order.config), order.judge_budget
-    identity_settings = config.identity_settings(ffmpeg.build())
+    identity_settings = identity_in(out, config)
     if judge_budget is None:
         check_settings(out, source, identity_settings)
         raise UsageError(order.judge_unavailable)

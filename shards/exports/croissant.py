@@ -13,16 +13,17 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, DatasetFacts
+from nextscene.shards.exports.dataset_facts import DatasetFacts, record_fields
 from nextscene.shards.format.layout import CROISSANT
 from nextscene.shards.format.manifest import Manifest, ManifestShard
-from nextscene.shards.format.sample import Record
+from nextscene.shards.format.sample import CLIP_TYPES, Record
 
 _Node = dict[str, Any]
 
 _MEMBERS = {
     "json": ("application/json", "sc:Text", "the record of the clip"),
     "mp4": ("video/mp4", "sc:VideoObject", "the clip"),
+    "jpg": ("image/jpeg", "sc:ImageObject", "the clip, if it is made of an image"),
     "txt": ("text/plain", "sc:Text", "the text that a model is conditioned on"),
 }
 _TYPES = {"str": "sc:Text", "int": "sc:Integer", "float": "sc:Float"}
@@ -84,7 +85,7 @@ def facts(data: bytes) -> Any:
 
 
 def _dataset(manifest: Manifest, about: DatasetFacts) -> _Node:
-    contents = [(split, member) for split in manifest.splits for member in _MEMBERS]
+    contents = [(split, member) for split in manifest.splits for member in CLIP_TYPES[manifest.schema_version].members]
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -96,7 +97,10 @@ def _dataset(manifest: Manifest, about: DatasetFacts) -> _Node:
             *map(_tar, manifest.shards),
             *(_file_set(split, member, manifest.of_split(split)) for split, member in contents),
         ],
-        "recordSet": [*(_record_set(split, member) for split, member in contents), _field_table()],
+        "recordSet": [
+            *(_record_set(split, member) for split, member in contents),
+            _field_table(manifest.schema_version),
+        ],
     }
 
 
@@ -140,9 +144,10 @@ def _from_file(name: str, part: str) -> _Node:
     return {"fileSet": {"@id": f"{name}-files"}, "extract": {"fileProperty": part}}
 
 
-def _field_table() -> _Node:
+def _field_table(schema_version: int) -> _Node:
     columns = [f"json-fields/{column}" for column in ("name", "type", "description")]
-    rows = [(field.name, _TYPES[str(field.type)], RECORD_FIELDS[field.name]) for field in fields(Record)]
+    meanings = record_fields(schema_version)
+    rows = [(field.name, _TYPES[str(field.type)], meanings[field.name]) for field in fields(Record)]
     return {
         "@type": "cr:RecordSet",
         "@id": "json-fields",

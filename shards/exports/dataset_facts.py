@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-RECORD_FIELDS: Mapping[str, str] = {
+from nextscene.shards.format.sample import IMAGES_ARE_JPEGS
+
+_RECORD_FIELDS: Mapping[str, str] = {
     "clip_id": "the key",
     "source": "the source video, relative to the source, or as the manifest of the source writes it",
     "start": "seconds in the source video where the clip begins",
@@ -29,7 +31,13 @@ RECORD_FIELDS: Mapping[str, str] = {
     "source_height": "pixels of the source video as displayed",
     "provenance": "further columns of the source's manifest as a JSON object, or empty",
 }
-"""The meaning of each field of a sample's JSON, in a few words."""
+
+
+def record_fields(schema_version: int) -> Mapping[str, str]:
+    """Return the meaning of each field of a sample's JSON, in a few words."""
+    if schema_version < IMAGES_ARE_JPEGS:
+        return _RECORD_FIELDS
+    return {**_RECORD_FIELDS, "mp4_sha256": "of the mp4, or of the jpg"}
 
 
 @dataclass(frozen=True)

@@ -174,5 +174,5 @@ def _sample_rows(tar: int, receipt: Receipt) -> Iterator[tuple[int, str, int, in
 
 def _part_rows(tar: int, receipt: Receipt) -> Iterator[tuple[int, int, str, int, int]]:
     for number, place in enumerate(receipt.places):
-        for member, offset, size in zip(receipt.members, place.contents, place.sizes, strict=True):
+        for member, offset, size in place.slices(receipt.members):
             yield tar, number, member, offset, size

@@ -11,12 +11,13 @@ import html
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
-from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, DatasetFacts
+from nextscene.shards.exports.dataset_facts import DatasetFacts, record_fields
 from nextscene.shards.format.layout import CARD
 from nextscene.shards.format.manifest import Manifest
-from nextscene.shards.format.sample import Record
+from nextscene.shards.format.sample import CLIP_TYPES, Record
 
 _DTYPES = {"str": "string", "int": "int64", "float": "float64"}
+_DTYPES_OF_MEMBERS = {"mp4": "video", "jpg": "image"}
 _SIZES = (
     (10**3, "n<1K"),
     (10**4, "1K<n<10K"),
@@ -90,7 +91,8 @@ def _dataset_info(manifest: Manifest) -> Iterator[str]:
     for field in sorted(fields(Record), key=lambda field: field.name):
         yield f"    - name: {field.name}"
         yield f"      dtype: {_DTYPES[str(field.type)]}"
-    for name, dtype in (("mp4", "video"), ("txt", "string"), ("__key__", "string"), ("__url__", "string")):
+    members = [member for member in CLIP_TYPES[manifest.schema_version].members if member != "json"]
+    for name, dtype in [(name, _DTYPES_OF_MEMBERS.get(name, "string")) for name in (*members, "__key__", "__url__")]:
         yield f"  - name: {name}"
         yield f"    dtype: {dtype}"
     yield "  splits:"
@@ -118,9 +120,12 @@ def _body(manifest: Manifest, about: DatasetFacts) -> Iterator[str]:
         yield ""
     yield from _table("split | clips | shards | bytes", _splits(manifest))
     yield from _table("outcome | reason | planned clips", _outcomes(about))
-    yield "Each sample has three members: `<key>.mp4`, the clip; `<key>.txt`, the text; `<key>.json`, its record:"
+    clip = "`<key>.mp4`, the clip"
+    if "jpg" in CLIP_TYPES[manifest.schema_version].members:
+        clip += ", or `<key>.jpg`, if it is made of an image"
+    yield f"Each sample has three members: {clip}; `<key>.txt`, the text; `<key>.json`, its record:"
     yield ""
-    yield from _table("field | type | meaning", _record_fields())
+    yield from _table("field | type | meaning", _record_fields(manifest.schema_version))
     yield _READERS
 
 
@@ -136,9 +141,10 @@ def _outcomes(about: DatasetFacts) -> Iterator[tuple[str, str, str]]:
         yield _plain(outcome), _plain(reason), f"{count:,}"
 
 
-def _record_fields() -> Iterator[tuple[str, str, str]]:
+def _record_fields(schema_version: int) -> Iterator[tuple[str, str, str]]:
+    meanings = record_fields(schema_version)
     for field in fields(Record):
-        yield f"`{field.name}`", _DTYPES[str(field.type)], RECORD_FIELDS[field.name]
+        yield f"`{field.name}`", _DTYPES[str(field.type)], meanings[field.name]
 
 
 def _table(heads: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

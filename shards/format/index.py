@@ -21,7 +21,7 @@ from nextscene.common.storage import Storage
 from nextscene.shards.format import layout
 from nextscene.shards.format.checksums import Checksums
 from nextscene.shards.format.manifest import Manifest, ManifestShard, receipts_of
-from nextscene.shards.format.receipt import Receipt, SampleLocation
+from nextscene.shards.format.receipt import ABSENT, Receipt, SampleLocation
 from nextscene.shards.format.sample_type import MAX_SIDE
 from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
 
@@ -34,8 +34,8 @@ _SIZE_SUFFIX = "_bytes"
 class Index:
     """The samples of a split, numbered in the order of its shards.
 
-    Columns: `key`; `shard`, the number of its shard in `shards`; `offset`; `<member>_bytes` for each member; `crc32`;
-    `frames`, `width`, `height`. See `SampleLocation` for their meaning.
+    Columns: `key`; `shard`, the number of its shard in `shards`; `offset`; `<member>_bytes` for each member, or ABSENT;
+    `crc32`; `frames`, `width`, `height`. See `SampleLocation` for their meaning.
     """
 
     shards: tuple[ManifestShard, ...]
@@ -97,7 +97,7 @@ class Index:
         return SampleLocation(offset, sizes, crc32, *map(int, self.shapes[number]))
 
     def sizes(self, member: str) -> npt.NDArray[np.int64]:
-        """Return the bytes of this member of each sample, [samples]."""
+        """Return the bytes of this member of each sample, or ABSENT, [samples]."""
         return self._column(f"{member}{_SIZE_SUFFIX}")
 
     def find(self, key: str) -> int:
@@ -138,9 +138,10 @@ class Index:
         if not np.array_equal(self._column("shard"), np.repeat(np.arange(len(counts)), counts)):
             return False
         sizes = np.stack([self.sizes(member) for member in self.members])
-        if sizes.min() < 0 or sizes.max() > MAX_MEMBER_BYTES:
+        if sizes.min() < ABSENT or sizes.max() > MAX_MEMBER_BYTES:
             return False
-        ends = self._column("offset") + (BLOCK + -(-sizes // BLOCK) * BLOCK).sum(axis=0)
+        blocks = np.where(sizes == ABSENT, 0, BLOCK + -(-sizes // BLOCK) * BLOCK)
+        ends = self._column("offset") + blocks.sum(axis=0)
         begins = np.concatenate([[0], ends[:-1]])
         lasts = np.cumsum(counts) - 1
         begins[lasts[:-1] + 1] = 0

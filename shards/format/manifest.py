@@ -15,7 +15,7 @@ from nextscene.common.storage import Storage
 from nextscene.common.strict_json import check_types, parse_json
 from nextscene.shards.format.layout import MANIFEST, ShardName
 from nextscene.shards.format.receipt import Receipt, canonical_json
-from nextscene.shards.format.sample import SCHEMA_VERSION
+from nextscene.shards.format.sample import CLIP_TYPES, SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,10 @@ def receipts_of(out: Storage, shards: Iterable[ManifestShard]) -> Iterator[Recei
 
 @dataclass(frozen=True)
 class Manifest:
-    """The tars of the dataset, in order. `complete` says whether all planned shards are sealed and not partial."""
+    """The tars of the dataset, in order. `complete` says whether all planned shards are sealed and not partial.
+
+    `schema_version` is that of the dataset's clips.
+    """
 
     fingerprint: str
     complete: bool
@@ -64,13 +67,15 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     @staticmethod
-    def of(receipts: Iterable[Receipt], fingerprint: str, complete: bool) -> Manifest:
+    def of(
+        receipts: Iterable[Receipt], fingerprint: str, complete: bool, schema_version: int = SCHEMA_VERSION
+    ) -> Manifest:
         """Return the manifest of a stream of receipts. It holds one at a time: those of a million clips fill the
         memory.
         """
         named = ((r.name, ManifestShard(r.name.tar, r.split, r.sha256, r.bytes, r.count)) for r in receipts if r.count)
         shards = tuple(shard for _, shard in sorted(named, key=lambda one: one[0]))
-        return Manifest(fingerprint, complete, shards)
+        return Manifest(fingerprint, complete, shards, schema_version)
 
     @property
     def splits(self) -> list[str]:
@@ -92,9 +97,10 @@ class Manifest:
         try:
             value = parse_json(out.read(MANIFEST))
             version = value.get("schema_version") if isinstance(value, dict) else None
-            if type(version) is int and version != SCHEMA_VERSION:
+            if type(version) is int and version not in CLIP_TYPES:
+                known = " or ".join(map(str, CLIP_TYPES))
                 raise DamagedRecord(
-                    f"{MANIFEST} in {out.display_uri} has schema version {version}, not {SCHEMA_VERSION}; read it"
+                    f"{MANIFEST} in {out.display_uri} has schema version {version}, not {known}; read it"
                     " with the version of this package that wrote it, or build again into another folder"
                 )
             fields = check_types(value, _MANIFEST)
@@ -106,7 +112,7 @@ class Manifest:
         for shard in shards:
             if shard.name.split != shard.split or shard.count < 1:
                 raise DamagedRecord(f"{MANIFEST} lists {shard.path} in the split {shard.split!r} with {shard.count}")
-        return Manifest(fields["fingerprint"], fields["complete"], shards)
+        return Manifest(fields["fingerprint"], fields["complete"], shards, fields["schema_version"])
 
 
 _MANIFEST = {"schema_version": int, "fingerprint": str, "complete": bool, "shards": list}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -19,12 +20,15 @@ from nextscene.shards.format.sample import KEY
 from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
 
+ABSENT = -1
+"""The size of a member that a sample does not have."""
+
 
 class SampleLocation(NamedTuple):
     """The location of a sample in its tar, and its shape.
 
-    `offset` is that of its first header. `sizes` are the bytes of its members, in order: each follows a header of one
-    block and is padded to whole blocks. `crc32` covers all of that.
+    `offset` is that of its first header. `sizes` are the bytes of its members, in order, or ABSENT: each that it has
+    follows a header of one block and is padded to whole blocks. `crc32` covers all of that.
     """
 
     offset: int
@@ -41,11 +45,17 @@ class SampleLocation(NamedTuple):
 
     @property
     def contents(self) -> list[int]:
-        """Return the offset of the content of each member."""
+        """Return the offset of the content of each member; for one that is absent, it has no meaning."""
         return [edge + BLOCK for edge in self._edges()[:-1]]
 
+    def slices(self, members: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+        """Yield name, offset and size of each member that the sample has, in order."""
+        for member, offset, size in zip(members, self.contents, self.sizes, strict=True):
+            if size != ABSENT:
+                yield member, offset, size
+
     def _edges(self) -> list[int]:
-        blocks = (BLOCK + -(-size // BLOCK) * BLOCK for size in self.sizes)
+        blocks = (0 if size == ABSENT else BLOCK + -(-size // BLOCK) * BLOCK for size in self.sizes)
         return list(accumulate(blocks, initial=self.offset))
 
 
@@ -131,7 +141,7 @@ class Receipt:
             return False
         edges = [0, *(place.end for place in self.places)]
         fill = all(place.offset == edge for place, edge in zip(self.places, edges, strict=False))
-        bounded = all(0 <= size <= MAX_MEMBER_BYTES for place in self.places for size in place.sizes)
+        bounded = all(ABSENT <= size <= MAX_MEMBER_BYTES for place in self.places for size in place.sizes)
         return fill and bounded and self.bytes == (edges[-1] + len(END) if self.count else 0)
 
 

@@ -28,10 +28,12 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class SampleType:
-    """The members of every sample, in order, and the validation of its contents.
+    """The members of samples, in order, and the validation of their contents.
 
-    `validate(group, shard)` returns the sample's shape, and raises DamagedShard for invalid contents.
+    `validate(group, shard)` returns the sample's shape, and raises DamagedShard for invalid contents. It decides which
+    samples have which of the `optional` members.
     """
 
     members: tuple[str, ...]
     validate: Callable[[MemberGroup, str], Shape]
+    optional: frozenset[str] = frozenset()

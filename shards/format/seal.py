@@ -11,15 +11,12 @@ from typing import BinaryIO
 from nextscene.common.hashing import sha256_of
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Receipt, SampleLocation
-from nextscene.shards.format.sample import CLIPS
+from nextscene.shards.format.receipt import ABSENT, Receipt, SampleLocation
 from nextscene.shards.format.sample_type import SampleType
 from nextscene.shards.format.tar import END, DamagedShard, MemberGroup, group_bytes, read_groups
 
 
-def seal(
-    out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence[str], kind: SampleType = CLIPS
-) -> Receipt:
+def seal(out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence[str], kind: SampleType) -> Receipt:
     """Concatenate `parts` into the shard, read it back and publish it. Without clips no tar is written.
 
     The shard exists once the returned receipt is published too. Sealing is deterministic: the same parts give the same
@@ -42,7 +39,7 @@ def seal(
 
 
 def check_sealed(
-    out: Storage, receipt: Receipt, kind: SampleType = CLIPS, look: Callable[[MemberGroup], None] | None = None
+    out: Storage, receipt: Receipt, kind: SampleType, look: Callable[[MemberGroup], None] | None = None
 ) -> None:
     """Read a sealed shard completely and compare it with its receipt and its offsets. Raise DamagedShard.
 
@@ -69,11 +66,12 @@ def read_back(
     """Read a tar to its end, validate each sample, and return its receipt. Raise DamagedShard."""
     tar.seek(0)
     clip_ids, places = [], []
-    for group in read_groups(tar, str(name), kind.members):
+    for group in read_groups(tar, str(name), kind.members, kind.optional):
         shape = kind.validate(group, str(name))
-        crc32 = zlib.crc32(group_bytes(group.key, kind.members, group.contents))
+        crc32 = zlib.crc32(group_bytes(group.key, group.contents))
         clip_ids.append(group.key)
-        places.append(SampleLocation(group.offset, tuple(map(len, group.contents)), crc32, *shape))
+        sizes = tuple(len(group.contents[member]) if member in group.contents else ABSENT for member in kind.members)
+        places.append(SampleLocation(group.offset, sizes, crc32, *shape))
         if look:
             look(group)
     size = tar.tell()

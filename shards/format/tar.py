@@ -8,7 +8,7 @@ taken for the end, a header or padding other than written here, a missing or rep
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -23,10 +23,10 @@ class DamagedShard(DataError):
     """A tar that is not as it was written. The message names the shard, the sample and the fault."""
 
 
-def group_bytes(key: str, members: Sequence[str], contents: Sequence[bytes]) -> bytes:
+def group_bytes(key: str, contents: Mapping[str, bytes]) -> bytes:
     """Return the members of one sample as they are in a tar: headers and padded contents, without the end mark."""
     pieces = []
-    for member, data in zip(members, contents, strict=True):
+    for member, data in contents.items():
         pieces += [_header(f"{key}.{member}", len(data)), data, bytes(-len(data) % BLOCK)]
     return b"".join(pieces)
 
@@ -40,15 +40,20 @@ def _header(name: str, size: int) -> bytes:
 
 @dataclass(frozen=True)
 class MemberGroup:
-    """The contents of a sample's members, in order, and the offset of its first header in the tar."""
+    """The members of a sample, name → contents, in order, and the offset of its first header in the tar."""
 
     offset: int
     key: str
-    contents: tuple[bytes, ...]
+    contents: Mapping[str, bytes]
 
 
-def read_groups(file: BinaryIO, shard: str, members: Sequence[str]) -> Iterator[MemberGroup]:
-    """Yield the samples of a whole tar, in order, each checked for form. Raise DamagedShard, naming `shard`."""
+def read_groups(
+    file: BinaryIO, shard: str, members: Sequence[str], optional: Collection[str] = ()
+) -> Iterator[MemberGroup]:
+    """Yield the samples of a whole tar, in order, each checked for form. Raise DamagedShard, naming `shard`.
+
+    A sample may lack the `optional` members, but not the last one.
+    """
     keys: set[str] = set()
     while True:
         offset = file.tell()
@@ -56,20 +61,24 @@ def read_groups(file: BinaryIO, shard: str, members: Sequence[str]) -> Iterator[
         if first == bytes(BLOCK):
             _expect_end(file, shard)
             return
-        contents: list[bytes] = []
-        key = ""
-        for member in members:
+        contents: dict[str, bytes] = {}
+        key, left = "", list(members)
+        while left:
             header = file.read(BLOCK) if contents else first
             name, data = _read_member(file, header, shard, key)
             if not contents:
                 key = name.partition(".")[0]
-            if name != f"{key}.{member}":
-                raise DamagedShard(f"{shard}: sample {key!r}: expected {key}.{member}, found {name}")
-            contents.append(data)
+            required = next(place for place, member in enumerate(left) if member not in optional)
+            expected = left[: required + 1]
+            member = name.removeprefix(f"{key}.")
+            if member not in expected:
+                raise DamagedShard(f"{shard}: sample {key!r}: expected {key}.{' or '.join(expected)}, found {name}")
+            contents[member] = data
+            left = left[left.index(member) + 1 :]
         if key in keys:
             raise DamagedShard(f"{shard}: sample {key!r} is there twice")
         keys.add(key)
-        yield MemberGroup(offset, key, tuple(contents))
+        yield MemberGroup(offset, key, contents)
 
 
 def _read_member(file: BinaryIO, header: bytes, shard: str, key: str) -> tuple[str, bytes]:

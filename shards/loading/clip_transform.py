@@ -13,7 +13,7 @@ import numpy as np
 from nextscene.shards.format.sample import Record, Sample
 from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.format.tar import DamagedShard
-from nextscene.shards.loading.decode import Backend, DamagedVideo, Pixels, decode
+from nextscene.shards.loading.decode import Backend, DamagedVideo, Pixels, decode, decode_image
 from nextscene.shards.loading.shuffle import IntArray
 
 
@@ -52,7 +52,10 @@ class ClipTransform:
         Raise DamagedShard, naming shard and sample.
         """
         try:
-            decode(sample.mp4, (stored.width, stored.height), video, self.backend)
+            if sample.suffix == "jpg":
+                decode_image(sample.media, (stored.width, stored.height), video)
+            else:
+                decode(sample.media, (stored.width, stored.height), video, self.backend)
         except DamagedVideo as error:
             raise DamagedShard(f"{shard}: sample {sample.key!r}: {error}") from error
         return sample.record

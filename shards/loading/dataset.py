@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any
 
-from nextscene.shards.format.sample import MEMBERS, Sample
-from nextscene.shards.format.sample_type import Shape
+from nextscene.shards.format.sample import CLIP_TYPES, Sample
+from nextscene.shards.format.sample_type import SampleType, Shape
 from nextscene.shards.loading.buckets import assign_buckets
 from nextscene.shards.loading.clip_transform import ClipTransform
 from nextscene.shards.loading.decode import Backend
@@ -21,12 +22,15 @@ class SplitDataset(ABC):
 
     shapes: IntArray
     """[samples, 3]: frames, width and height of each sample after the transform."""
+    called: str
+    """The samples in a word: clips, or latents."""
 
-    def __init__(self, location: str, split: str, checksums: bool, members: tuple[str, ...], called: str) -> None:
+    def __init__(self, location: str, split: str, checksums: bool, kinds: Collection[SampleType], called: str) -> None:
         """Raise what `SplitReader` raises, and DatasetNotFound for samples with other members."""
         self._reader = SplitReader(location, split, checksums)
-        if self._reader.index.members != members:
+        if self._reader.index.members not in [kind.members for kind in kinds]:
             raise DatasetNotFound(f"{location} holds samples of {', '.join(self._reader.index.members)}, not {called}")
+        self.called = called
 
     @property
     def reader(self) -> SplitReader:
@@ -60,7 +64,7 @@ class SplitDataset(ABC):
 
 
 class ClipDataset(SplitDataset):
-    """The clips of one split, decoded. `ClipTransform.item` describes its items."""
+    """The clips of one split, decoded, of any version of the schema. `ClipTransform.item` describes its items."""
 
     def __init__(
         self,
@@ -78,7 +82,7 @@ class ClipDataset(SplitDataset):
         Raise ValueError for a `max_frames` that is not 8k + 1, and what `SplitReader` raises.
         """
         self._transform = ClipTransform(max_frames, size, backend)
-        super().__init__(location, split, checksums, MEMBERS, "clips")
+        super().__init__(location, split, checksums, CLIP_TYPES.values(), "clips")
         self.shapes = self._transform.shapes(self._reader.index.shapes)
 
     def array_spec(self, number: int) -> ArraySpec:

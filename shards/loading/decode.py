@@ -1,4 +1,7 @@
-"""Decoding a clip: the bytes of an mp4 become RGB frames, with PyAV or decord, on one thread."""
+"""Decoding a clip: the bytes of an mp4 become RGB frames, by PyAV or decord, on one thread; those of a jpg by Pillow.
+
+The pictures of both have the same form, so that readers need not know how a clip is stored.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
+from PIL import Image
 
 from nextscene.common.errors import DataError, UsageError
 from nextscene.common.text import first_line
@@ -40,12 +44,24 @@ def decode(mp4: bytes, size: tuple[int, int], out: Pixels, backend: Backend = "p
     RGB by BT.709, full range. If `out` has another size, the picture is scaled to cover it and cropped to its center.
     Raise DamagedVideo for fewer frames or another size, NoDecoder if the library cannot be loaded.
     """
-    target = (out.shape[2], out.shape[1])
-    found = 0
     if samples_promised(mp4) > len(mp4):
         raise DamagedVideo(f"a video of {len(mp4):,} bytes promises {samples_promised(mp4):,} frames")
+    _fill(out, _BACKENDS[backend](mp4, size, (out.shape[2], out.shape[1]), len(out)), backend)
+
+
+def decode_image(jpg: bytes, size: tuple[int, int], out: Pixels) -> None:
+    """Fill `out`, [1, height, width, 3], with the RGB pixels of a JPEG of `size`, scaled and cropped as by `decode`.
+
+    Raise DamagedVideo for an image that is damaged, or has another size.
+    """
+    _fill(out, _by_pillow(jpg, size, (out.shape[2], out.shape[1])), "Pillow")
+
+
+def _fill(out: Pixels, pictures: Iterator[Pixels], library: str) -> None:
+    """Fill `out` with the first pictures. Raise DamagedVideo if there are fewer, or if the library fails."""
+    found = 0
     try:
-        for picture in islice(_BACKENDS[backend](mp4, size, target, len(out)), len(out)):
+        for picture in islice(pictures, len(out)):
             out[found] = picture
             found += 1
     except (DamagedVideo, NoDecoder, MemoryError):
@@ -53,7 +69,7 @@ def decode(mp4: bytes, size: tuple[int, int], out: Pixels, backend: Backend = "p
     except Exception as error:  # the libraries raise many classes of errors, some bare RuntimeErrors
         if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             raise
-        raise DamagedVideo(f"{backend} fails after {found} frames: {first_line(error)}") from error
+        raise DamagedVideo(f"{library} fails after {found} frames: {first_line(error)}") from error
     if found < len(out):
         raise DamagedVideo(f"the video has {found} frames, not {len(out)}")
 
@@ -68,6 +84,13 @@ def _by_pyav(mp4: bytes, size: tuple[int, int], target: tuple[int, int], frames:
         codec.options = {"max_pixels": str(size[0] * size[1] * _MAX_PIXELS_OVER_SIZE)}
         for frame in container.decode(video=0):
             yield fit(frame)
+
+
+def _by_pillow(jpg: bytes, size: tuple[int, int], target: tuple[int, int]) -> Iterator[Pixels]:
+    with Image.open(io.BytesIO(jpg), formats=["JPEG"]) as image:
+        if image.size != size or image.mode != "RGB":  # before its pixels take memory
+            raise DamagedVideo(f"the image is {image.width}×{image.height} {image.mode}, not {size[0]}×{size[1]} RGB")
+        yield from _fitted([np.asarray(image)], size, target)
 
 
 def _by_decord(mp4: bytes, size: tuple[int, int], target: tuple[int, int], frames: int) -> Iterator[Pixels]:

@@ -18,6 +18,8 @@ from nextscene.shards.loading.dataset import SplitDataset
 from nextscene.shards.loading.sample_set import ArraySpec, Memory, SampleText, decode_sample
 
 MEMBERS = ("json", "latent")
+SCHEMA_VERSION = 2
+"""Version of the schema of latents, for their manifest."""
 _STORED = "<f2"
 _BYTES = 2
 
@@ -58,9 +60,9 @@ class LatentSample:
     latent: Latent
 
     @property
-    def contents(self) -> tuple[bytes, bytes]:
-        """Return the contents of its members."""
-        return self.record.to_bytes(), self.latent.astype(_STORED).tobytes()
+    def members(self) -> dict[str, bytes]:
+        """Return name → contents of its members, in order."""
+        return {"json": self.record.to_bytes(), "latent": self.latent.astype(_STORED).tobytes()}
 
     @staticmethod
     def of_clip(words: SampleText, delivered: Shape, latent: Latent) -> LatentSample:
@@ -74,17 +76,22 @@ class LatentSample:
 
     @staticmethod
     def of(group: MemberGroup, shard: str) -> LatentSample:
-        """Return the latent of a group. Raise DamagedShard, naming shard and sample, if record or size is wrong."""
+        """Return the latent of a group. Raise DamagedShard, naming shard and sample, if members, record or size are
+        wrong.
+        """
+        if tuple(group.contents) != MEMBERS:
+            raise _damaged(group, shard, f"it has {', '.join(group.contents)}; a latent has {', '.join(MEMBERS)}")
+        json, latent = group.contents.values()
         try:
-            record = LatentRecord.from_bytes(group.contents[0])
+            record = LatentRecord.from_bytes(json)
         except ValueError as error:
             raise _damaged(group, shard, str(error)) from error
         if record.clip_id != group.key:
             raise _damaged(group, shard, f"its record is that of {record.clip_id!r}")
-        size, wanted = len(group.contents[1]), math.prod(record.shape) * _BYTES
+        size, wanted = len(latent), math.prod(record.shape) * _BYTES
         if min(record.shape) < 1 or record.channels < 1 or size != wanted:
             raise _damaged(group, shard, f"its latent has {size:,} bytes, not those of the shape {record.shape}")
-        return LatentSample(record, np.frombuffer(group.contents[1], _STORED).reshape(record.shape))
+        return LatentSample(record, np.frombuffer(latent, _STORED).reshape(record.shape))
 
 
 class LatentDataset(SplitDataset):
@@ -95,7 +102,7 @@ class LatentDataset(SplitDataset):
 
     def __init__(self, location: str, split: str = "train", *, checksums: bool = True) -> None:
         """Open a set at a path or URI. Raise what `SplitReader` raises."""
-        super().__init__(location, split, checksums, MEMBERS, "latents")
+        super().__init__(location, split, checksums, [LATENTS], "latents")
         index = self._reader.index
         self.shapes = index.shapes
         sizes = index.sizes("latent")
@@ -130,7 +137,7 @@ class LatentDataset(SplitDataset):
 def _validate(group: MemberGroup, shard: str) -> Shape:
     sample = LatentSample.of(group, shard)
     record = sample.record
-    if hashlib.sha256(group.contents[1]).hexdigest() != record.latent_sha256:
+    if hashlib.sha256(group.contents["latent"]).hexdigest() != record.latent_sha256:
         raise _damaged(group, shard, "its latent is not the one its record names")
     if not np.isfinite(sample.latent).all():
         raise _damaged(group, shard, "its latent holds numbers that are not finite")

@@ -60,7 +60,7 @@ class Mixture:
         if len(sets) != len(weights):
             raise ValueError(f"{len(sets)} sets and {len(weights)} weights")
         self._interleave = WeightedInterleave(tuple(weights))
-        kinds = {", ".join(one.reader.index.members) for one in sets}
+        kinds = {one.called for one in sets}
         if len(kinds) > 1:
             raise ValueError(f"sets of {' and of '.join(sorted(kinds))} do not mix: give all clips, or all latents")
         self._sets = tuple(sets)

@@ -42,9 +42,9 @@ def read_group(
         raise MissingShard(f"{where}: the file is missing") from error
     if len(data) < place.end - place.offset:
         raise DamagedShard(f"{where}: the file ends before the sample does")
-    starts = [start - place.offset for start in place.contents]
-    contents = tuple(data[start : start + size] for start, size in zip(starts, place.sizes, strict=True))
-    if group_bytes(key, members, contents) != data:
+    slices = ((member, start - place.offset, size) for member, start, size in place.slices(members))
+    contents = {member: data[start : start + size] for member, start, size in slices}
+    if group_bytes(key, contents) != data:
         raise DamagedShard(f"{where}: the headers found where it should be are not its own")
     if checksums and zlib.crc32(data) != place.crc32:
         raise DamagedShard(f"{where}: its contents are not those that were sealed, by their checksum")

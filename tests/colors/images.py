@@ -104,8 +104,10 @@ def jpegs() -> Iterator[Case]:
 def pngs() -> Iterator[Case]:
     for side in (640, 1280):
         yield image(f"{side}.png", lambda box=(side, side): patches("RGB", box), (side, side))
-    for mode in ("RGBA", "LA", "L", "P", "I;16", "1"):
+    for mode in ("RGBA", "LA", "L", "P", "I;16"):
         yield image(f"{mode.replace(';', '').lower()}.png", lambda mode=mode: patches(mode))
+    # Black and white dots are darkest and lightest: where scaling overshoots, it is cut off, and the mean shifts.
+    yield image("1.png", lambda: patches("1"), noted=True)
     yield image("palette-transparent.png", _palette_with_alpha)
     yield image("palette-one-index.png", lambda: patches("P"), transparency=_index_of_first())
     yield image("rgb-key.png", transparency=(200, 40, 40))

@@ -15,6 +15,7 @@ import numpy as np
 from tests.colors.conversion import Array, Tags, decoded
 
 COLUMNS, ROWS = 4, 3
+JPEG = "yuvj444p"
 FRAMES = 4
 
 SDR = (
@@ -236,17 +237,20 @@ class Clip:
     pixel_format: str
 
     @staticmethod
-    def of(mp4: bytes) -> Clip:
-        with av.open(BytesIO(mp4)) as container:
+    def of(media: bytes) -> Clip:
+        with av.open(BytesIO(media)) as container:
             frames = list(container.decode(container.streams.video[0]))
         first = frames[0]
         tags = (int(first.colorspace), int(first.color_primaries), int(first.color_trc), int(first.color_range))
         return Clip(frames, tags, first.format.name)
 
     def colors(self, places: Sequence[tuple[float, float]]) -> Array:
-        """R'G'B' (0…255) by BT.709 limited at places of the last frame, shares of width and height."""
-        codes = [_sample(self.frames[-1], LAYOUTS["yuv420p"], *place) for place in places]
-        return np.clip(decoded(np.array(codes), "bt709", full=False), 0, 1) * 255
+        """R'G'B' (0…255) at places of the last frame, shares of width and height: by BT.709 limited, of a JPEG by
+        BT.601 full.
+        """
+        is_jpeg = self.pixel_format == JPEG
+        codes = [_sample(self.frames[-1], LAYOUTS[self.pixel_format], *place) for place in places]
+        return np.clip(decoded(np.array(codes), "smpte170m" if is_jpeg else "bt709", full=is_jpeg), 0, 1) * 255
 
 
 def in_clip(place: tuple[float, float], source: tuple[int, int], clip: tuple[int, int]) -> tuple[float, float] | None:

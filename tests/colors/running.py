@@ -11,7 +11,7 @@ import numpy as np
 
 from nextscene.curation.config import BuildConfig, Rules
 from tests.colors.cases import Case, Unmade
-from tests.colors.patches import Clip, in_clip
+from tests.colors.patches import JPEG, Clip, in_clip
 from tests.support import build_inline, ledger, write_csv
 
 CONFIG = BuildConfig(judge="none", test=0.0, unit_size=512, rules=Rules(min_width=64, min_height=64, min_image_side=64))
@@ -44,7 +44,7 @@ def results(cases: Sequence[Case], folder: Path, config: BuildConfig = CONFIG) -
     out = folder / "out"
     build_inline(source, out, config)
     rows = {row.source: row for row in ledger(out, config)}
-    clips = mp4s(out)
+    clips = media(out)
     found = [Result(case, "unmade", 0.0, unmade[case.file]) for case in cases if case.file in unmade]
     for case in made:
         row = rows[case.file]
@@ -57,13 +57,13 @@ def results(cases: Sequence[Case], folder: Path, config: BuildConfig = CONFIG) -
     return found
 
 
-def mp4s(out: Path) -> dict[str, bytes]:
-    """Clip id → its video, of all shards."""
+def media(out: Path) -> dict[str, bytes]:
+    """Clip id → its video or image, of all shards."""
     found = {}
     for path in sorted((out / "shards").rglob("*.tar")):
         with tarfile.open(path) as shard:
             for member in shard:
-                if member.name.endswith(".mp4"):
+                if member.name.endswith((".mp4", ".jpg")):
                     contents = shard.extractfile(member)
                     assert contents is not None
                     found[Path(member.name).stem] = contents.read()
@@ -79,7 +79,7 @@ def judged(case: Case, clip: Clip) -> Result:
     off = np.abs(got - wanted).max(axis=1)
     worst = int(off.argmax())
     said = f"{_triple(wanted[worst])} is {_triple(got[worst])}" if off[worst] > case.tolerance / 2 else ""
-    if clip.tags != BT709_LIMITED or clip.pixel_format != "yuv420p":
+    if clip.pixel_format != JPEG and (clip.tags != BT709_LIMITED or clip.pixel_format != "yuv420p"):
         said += f" tagged {clip.tags} {clip.pixel_format}"
     right = off[worst] <= case.tolerance and "tagged" not in said
     return Result(case, "noted" if case.noted else "right" if right else "MISS", float(off[worst]), said.strip())

@@ -17,6 +17,7 @@ from nextscene.common.environment import clean_environment, storage_environment
 from nextscene.common.storage import Storage
 from nextscene.curation.config import RunLimits
 from nextscene.curation.media.header_reader import HEADER_READER, HeaderReader
+from nextscene.curation.media.image_reader import IMAGE_CHILDREN
 from nextscene.curation.report.make import write_report
 from tests.support import REPOSITORY, SMALL, build_inline, ledger, make_video, run_ffmpeg, write_csv
 
@@ -46,8 +47,10 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in SECRETS:
         monkeypatch.setenv(name, "secret")
     HEADER_READER.close()
+    IMAGE_CHILDREN.close()
     yield
     HEADER_READER.close()
+    IMAGE_CHILDREN.close()
 
 
 def test_what_programs_need_is_passed_on_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +90,7 @@ def test_no_child_of_a_build_and_of_its_page_gets_a_secret(
     programs = {word.rpartition("/")[2] for line, _ in started for word in line[:3]}
     assert {
         "header_child.py",
-        "still_image.py",
+        "image_child.py",
         "damage_child.py",
         "decode_pool.py",
         Path(ffmpeg.executable()).name,

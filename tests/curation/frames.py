@@ -95,7 +95,7 @@ def _even(value: float) -> int:
 
 def _luma(frame: av.VideoFrame) -> Picture:
     """Y' of BT.709 in 16…235, from the stored planes: untagged video is BT.601 below HD and BT.709 from there on."""
-    if frame.format.name.startswith("rgb"):
+    if frame.format.name.startswith("rgb") or frame.format.name == "yuvj444p":  # a JPEG of ours
         rgb = frame.to_ndarray(format="rgb24").astype(np.float32)
         return 16 + rgb @ np.array([0.2126, 0.7152, 0.0722], np.float32) * 219 / 255
     assert frame.format.name in ("yuv420p", "yuvj420p"), frame.format.name

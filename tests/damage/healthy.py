@@ -94,9 +94,9 @@ def false_alarms(folder: Path, names: Sequence[str] = ()) -> list[tuple[str, str
     for one in files:
         for span in one.spans():
             end, name = ended[str(one.path), span], f"healthy {one.path.name} [{span[0]:g}–{span[1] or ''}]"
-            if end.mp4 is None:
+            if end.media is None:
                 lines.append(("ALARM", name, end.said))
-            elif one.footage and (wrong := wrong_frames(end.mp4, span[0], loose=one.footage == "loose")):
+            elif one.footage and (wrong := wrong_frames(end.media, span[0], loose=one.footage == "loose")):
                 lines.append(("ALARM", name, f"{len(wrong)} frames wrong, {wrong[0]}"))
             else:
                 lines.append(("right", name, ""))

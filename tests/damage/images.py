@@ -39,10 +39,10 @@ def damaged_images(name: str, folder: Path) -> list[tuple[str, str, str]]:
     for kind, path in files.items():
         end = ended[path.name, WHOLE]
         fault = pillows_fault(path)
-        if end.mp4 is None:
+        if end.media is None:
             lines.append(("ALARM" if kind == "undamaged" else "found", f"{name} {kind}", end.said))
             continue
-        shown = _luma(end.mp4)
+        shown = _luma(end.media)
         healthy = shown if healthy is None else healthy
         decibels = psnr(shown, healthy)
         word = "right" if decibels >= RIGHT_DB else "undetectable"

@@ -12,7 +12,7 @@ import av
 
 from nextscene.curation.config import BuildConfig, Rules
 from nextscene.curation.ledger import Row
-from tests.colors.running import mp4s
+from tests.colors.running import media
 from tests.damage.footage import FRAMES, HEIGHT, RATE, WIDTH, Luma, frames, psnr
 from tests.damage.oracle import Told
 from tests.support import build_inline, ledger, write_csv
@@ -38,10 +38,10 @@ SPANS: Sequence[Span] = (WHOLE, (1.5, 2.5), (3.0, 3.9))
 
 @dataclass(frozen=True)
 class Ended:
-    """One clip: its row in the ledger, and its frames if it was kept."""
+    """One clip: its row in the ledger, and its video or image if it was kept."""
 
     row: Row
-    mp4: bytes | None
+    media: bytes | None
 
     @property
     def said(self) -> str:
@@ -58,7 +58,7 @@ def through_the_product(
     ]
     out = folder / "out"
     build_inline(write_csv(folder / "clips.csv", rows), out, config)
-    clips = mp4s(out)
+    clips = media(out)
     rows_of = {(row.source, row.start_ms): row for row in ledger(out, config)}
     found = {(name, span): rows_of[name, round(span[0] * 1000)] for name, span in asked}
     return {key: Ended(row, clips.get(row.clip_id)) for key, row in found.items()}
@@ -106,11 +106,11 @@ class Verdict:
 
 def verdict(ended: Ended, span: Span, healthy: Told, damaged: Told, beheaded: bool) -> Verdict:
     """What to think of a damaged file's clip."""
-    if ended.mp4 is None:
+    if ended.media is None:
         return Verdict("UNEXPECTED" if ended.row.reason == "unexpected" else "found", ended.said)
     shift = damaged.begins - healthy.begins if beheaded else 0.0
-    wrong = wrong_frames(ended.mp4, span[0] + shift, loose=beheaded and span == WHOLE)
-    held = frozen(ended.mp4)
+    wrong = wrong_frames(ended.media, span[0] + shift, loose=beheaded and span == WHOLE)
+    held = frozen(ended.media)
     # Without a start the clip begins at the first frame that decodes.
     begin = span[0] if span[0] else damaged.first - _FUZZ
     end = span[1] if span[1] is not None else min(FRAMES / RATE, span[0] + 81 / FPS)

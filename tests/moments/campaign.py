@@ -76,7 +76,7 @@ def _clips(out: Path) -> dict[str, bytes]:
     clips: dict[str, bytes] = {}
     for shard in Manifest.read(place).shards:
         reader = ShardReader(place, shard.name)
-        clips |= {key: reader.sample(key).mp4 for key in reader.receipt.clip_ids}
+        clips |= {key: reader.sample(key).media for key in reader.receipt.clip_ids}
     return clips
 
 

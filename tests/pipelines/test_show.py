@@ -142,7 +142,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields = {name: HOSTILE for name, value in vars(plain.record).items() if value == "" or name in ("source", "judge")}
     record = type(plain.record)(**{**vars(plain.record), **fields})
     folder = tmp_path_factory.mktemp("hostile")
-    seal_dataset(folder, {ShardName("train", 0): [sample_of(record, plain.mp4, HOSTILE)]})
+    seal_dataset(folder, {ShardName("train", 0): [sample_of(record, plain.media, HOSTILE)]})
     return folder
 
 

@@ -223,7 +223,7 @@ def test_a_key_that_is_none_is_told_as_wrong_usage(
 
 def test_clips_without_a_scene_before_them_are_refused(given: Given, api: ClaudeApi) -> None:
     clips = [clip(number, 9) for number in range(4)]
-    without = [sample_of(replace(one.record, scene_description=""), one.mp4, one.record.caption) for one in clips]
+    without = [sample_of(replace(one.record, scene_description=""), one.media, one.record.caption) for one in clips]
     seal_dataset(given.folder / "none", {ShardName("train", 0): without})
     assert "have no scenes" in replace(given, data=given.folder / "none").error(2)
     assert not api.exchanges

@@ -50,7 +50,7 @@ def latent_sample(number: int, frames: int = 9) -> LatentSample:
 
 def seal_latents(out: Storage, name: ShardName, samples: list[LatentSample]) -> Receipt:
     keys = [sample.record.clip_id for sample in samples]
-    groups = [group_bytes(key, LATENTS.members, one.contents) for key, one in zip(keys, samples, strict=True)]
+    groups = [group_bytes(key, one.members) for key, one in zip(keys, samples, strict=True)]
     out.write("parts/latents", b"".join(groups))
     receipt = seal(out, name, ["parts/latents"], keys, LATENTS)
     receipt.publish(out)

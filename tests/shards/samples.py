@@ -13,7 +13,7 @@ from nextscene.shards.format.index import publish_indexes
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.receipt import Receipt
-from nextscene.shards.format.sample import Record, Sample
+from nextscene.shards.format.sample import CLIPS, MEDIA, Record, Sample
 from nextscene.shards.format.seal import seal
 
 NAME = ShardName("train", 7)
@@ -48,12 +48,12 @@ records = st.builds(
 )
 
 
-def sample_of(record: Record, mp4: bytes, text: str) -> Sample:
-    true = replace(record, mp4_sha256=hashlib.sha256(mp4).hexdigest())
-    return Sample(record.clip_id, true.to_bytes(), mp4, text.encode())
+def sample_of(record: Record, media: bytes, text: str, suffix: str = "mp4") -> Sample:
+    true = replace(record, mp4_sha256=hashlib.sha256(media).hexdigest())
+    return Sample(record.clip_id, true.to_bytes(), media, text.encode(), suffix)
 
 
-samples = st.builds(sample_of, records, st.binary(max_size=2000), texts)
+samples = st.builds(sample_of, records, st.binary(max_size=2000), texts, st.sampled_from(MEDIA))
 some_samples = st.lists(samples, min_size=1, max_size=4, unique_by=lambda sample: sample.key)
 
 
@@ -89,7 +89,7 @@ def seal_samples(folder: Path, contents: list[Sample], name: ShardName = NAME) -
     half = len(contents) // 2
     for part, members in (("parts/a.part", contents[:half]), ("parts/b.part", contents[half:])):
         out.write(part, b"".join(map(Sample.to_bytes, members)))
-    receipt = seal(out, name, ["parts/a.part", "parts/b.part"], [member.key for member in contents])
+    receipt = seal(out, name, ["parts/a.part", "parts/b.part"], [member.key for member in contents], CLIPS)
     receipt.publish(out)
     return out, receipt
 

@@ -29,7 +29,7 @@ from nextscene.shards.format.seal import seal
 from nextscene.shards.format.tar import group_bytes
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.decode import Pixels
-from nextscene.shards.loading.latent_dataset import LATENTS, LatentSample
+from nextscene.shards.loading.latent_dataset import LATENTS, SCHEMA_VERSION, LatentSample
 from nextscene.shards.loading.sample_set import SampleText, decode_sample
 from nextscene.training.data.latent_cache import LatentEncoding
 from nextscene.training.machine_faults import memory_for
@@ -95,7 +95,9 @@ class LatentEncoder:
         self._out = folder_mark.claim(self._out, folder_mark.LATENTS)
         self._out.write_if_changed(CARD, _CARD.format(encoding=self._encoding).encode())
         if self._out.stat(MANIFEST) is None:
-            Manifest(self._encoding.fingerprint, complete=False, shards=()).publish(self._out)
+            Manifest(self._encoding.fingerprint, complete=False, shards=(), schema_version=SCHEMA_VERSION).publish(
+                self._out
+            )
         for shard in self._left(self._mine):
             clips = self._clips[shard.split]
             batches = [*_batches_of_one_shape(clips, shard, batch)]
@@ -113,7 +115,7 @@ class LatentEncoder:
         """
         if self._left(self._source.shards):
             return None
-        manifest = Manifest.of(self._receipts(), self._encoding.fingerprint, self._source.complete)
+        manifest = Manifest.of(self._receipts(), self._encoding.fingerprint, self._source.complete, SCHEMA_VERSION)
         publish_indexes(self._out, manifest)
         manifest.publish(self._out)
         self._clear_up()
@@ -137,7 +139,7 @@ class LatentEncoder:
         keys = [sample.record.clip_id for sample in samples]
         with self._out.atomic_writer(name.part) as file:
             for key, sample in zip(keys, samples, strict=True):
-                file.write(group_bytes(key, LATENTS.members, sample.contents))
+                file.write(group_bytes(key, sample.members))
         seal(self._out, name, [name.part], keys, LATENTS).publish(self._out)
         self._out.delete(name.part)
 

@@ -144,7 +144,7 @@ def test_an_ambiguous_or_too_short_prefix_names_the_matching_ids(tmp_path: Path)
 
 def test_a_whole_id_is_found_though_another_begins_with_it(tmp_path: Path) -> None:
     short = sample(0)
-    longer = sample_of(replace(short.record, clip_id=f"{short.key}ab"), short.mp4, "longer")
+    longer = sample_of(replace(short.record, clip_id=f"{short.key}ab"), short.media, "longer")
     place = seal_dataset(tmp_path, {TRAIN: [longer, short]})
     assert find_clip(OpenDataset.at(place, None), short.key).clip_id == short.key
     assert find_clip(OpenDataset.at(place, None), f"{short.key}a").clip_id == longer.key

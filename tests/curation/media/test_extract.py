@@ -43,7 +43,7 @@ def built(
 
 def pictures(sample: Sample) -> list[Picture]:
     """The luma of each frame."""
-    with av.open(io.BytesIO(sample.mp4)) as container:
+    with av.open(io.BytesIO(sample.media)) as container:
         return [frame.to_ndarray()[: frame.height] for frame in container.decode(video=0)]
 
 
@@ -167,7 +167,7 @@ def test_of_two_videos_in_a_broadcast_the_one_that_was_measured_is_cut(tmp_path:
     run_ffmpeg(*both, str(tmp_path / "both.ts"))
     rows, samples = built(tmp_path, [{"video": "both.ts", "start": 0.25, "end": 0.75}])
     assert (rows["both.ts"].source_width, rows["both.ts"].frames) == (1280, 8)
-    with av.open(io.BytesIO(samples["both.ts"].mp4)) as container:
+    with av.open(io.BytesIO(samples["both.ts"].media)) as container:
         red, green, _ = next(container.decode(video=0)).to_ndarray(format="rgb24")[240, 416]
     assert red > 230 and green < 25
 

@@ -94,11 +94,11 @@ def test_encoder_and_tags_are_those_of_a_clip_that_was_cut(tmp_path: Path) -> No
     of_data = cut(source, Span(0, None), Measured(False, 854, 480, 1.25, "AVC"), BuildConfig(), tmp_path)
     assert isinstance(of_data, Cut)
     pictures = np.zeros((of_data.frames, of_data.height, of_data.width, 3), np.uint8)
-    decode(of_data.mp4, (of_data.width, of_data.height), pictures)
+    decode(of_data.media, (of_data.width, of_data.height), pictures)
     encode_video(pictures, Storage.at(tmp_path), "made.mp4", 16.0)
     made = (tmp_path / "made.mp4").read_bytes()
-    assert encoder(made) == encoder(of_data.mp4)
-    assert streams(made) == streams(of_data.mp4)
+    assert encoder(made) == encoder(of_data.media)
+    assert streams(made) == streams(of_data.media)
     assert streams(made)["keys"] == [0, 16]
 
 

@@ -40,11 +40,11 @@ def first_cut(stop_after: int) -> Callable[..., Any]:
     """A cut that makes other bytes than today's, and dies after so many clips."""
     done = []
 
-    def other(source: Path, span: Span, measured: Any, config: BuildConfig, scratch: Path) -> Any:
+    def other(source: Path, span: Span, measured: Any, config: BuildConfig, *rest: Any) -> Any:
         if len(done) == stop_after:
             raise RunStopped("killed")
         done.append(source)
-        return cut(source, span, measured, replace(config, encode=EncodeConfig(crf=40)), scratch)
+        return cut(source, span, measured, replace(config, encode=EncodeConfig(crf=40)), *rest)
 
     return other
 

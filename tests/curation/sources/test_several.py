@@ -12,7 +12,7 @@ import pytest
 from nextscene.common.config_loader import SettingsError
 from nextscene.common.errors import UsageError
 from nextscene.curation.sources.several import SourceFile, join_locations, source_at
-from tests.fakes.without_ray import build, without_ray
+from tests.fakes.without_ray import build, command, without_ray
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video, write_csv
 
 
@@ -73,7 +73,7 @@ def test_a_dataset_of_several_is_continued_by_its_name_alone(
     build(*given, "--out", out, *flags, "--stop-after", "1")
     assert "3 in shards" in build("--out", out)
     assert "the source is as it was planned" in build("--out", out)
-    assert "another source" in build(*given[:2], "--out", out, code=2)
+    assert "is another source: 1 clip gone (b:x.mp4)" in command(*given[:2], "--out", out).stderr
     (tmp_path / "in" / "b" / "x.mp4").rename(tmp_path / "in" / "b" / "new.mp4")
     said = build("--out", out)
     assert "1 clip new (b:new.mp4), 1 clip gone (b:x.mp4)" in said
@@ -101,9 +101,10 @@ def test_a_file_sets_each_source_apart(sources: Path, tmp_path: Path, monkeypatc
     assert "3 in shards" in build("--sources", file, "--out", tmp_path / "out", *flags)
     assert [row.source for row in ledger(tmp_path / "out")] == ["x.mp4", "bees:x.mp4", "clips:z.mp4"]
     assert "Nothing to do" in build("--out", tmp_path / "out")
-    assert "--source out" in build("--sources", file, "--source", sources / "a", "--out", tmp_path / "o2", code=2)
+    both = command("--sources", file, "--source", sources / "a", "--out", tmp_path / "o2")
+    assert both.exit_code == 2 and "--sources names all sources; leave --source out" in both.stderr
     file.write_text(file.read_text().replace("limit = 1", "limit = 2"))
-    assert "sources is" in build("--sources", file, "--out", tmp_path / "out", code=2)
+    assert "holds another plan: sources is" in command("--sources", file, "--out", tmp_path / "out").stderr
 
 
 def test_a_limit_and_a_predicate_hold_for_all(sources: Path) -> None:

@@ -87,8 +87,8 @@ def row_of(out: Path, config: BuildConfig, name: str, start: float = 0.0) -> Row
     return row
 
 
-def mp4_of(out: Path, row: Row) -> bytes:
-    return ShardReader(Storage.at(out), ShardName("train", 0)).sample(row.clip_id).mp4
+def media_of(out: Path, row: Row) -> bytes:
+    return ShardReader(Storage.at(out), ShardName("train", 0)).sample(row.clip_id).media
 
 
 def test_the_list_names_every_file() -> None:
@@ -120,7 +120,7 @@ def test_a_clip_holds_exactly_the_source_frames_it_should(
     frames = source_frames(CLIPS / name, start + 5.5)
     wanted = shown_frames(frames, start, end, fps=16, most=81)
     row = row_of(lossless, LOSSLESS, name, start)
-    made = clip_frames(mp4_of(lossless, row))
+    made = clip_frames(media_of(lossless, row))
     assert row.frames == len(made)
     assert [frame.time for frame in made] == [slot / 16 for slot in range(len(wanted))]
     for slot, frame in enumerate(made):
@@ -133,7 +133,7 @@ def test_at_training_size_the_same_frames_are_upright_square_and_true_in_tone(
 ) -> None:
     frames = source_frames(CLIPS / name, start + 5.5)
     wanted = shown_frames(frames, start, end, fps=16, most=81)
-    made = clip_frames(mp4_of(out, row_of(out, CONFIG, name, start)))
+    made = clip_frames(media_of(out, row_of(out, CONFIG, name, start)))
     assert len(made) == len(wanted)
     for slot in range(0, len(made), 8):
         off = made[slot].picture() - frames[wanted[slot]].picture((832, 480))
@@ -143,7 +143,7 @@ def test_at_training_size_the_same_frames_are_upright_square_and_true_in_tone(
 
 def test_a_still_image_becomes_one_square_frame(out: Path) -> None:
     row = row_of(out, CONFIG, "still_1280x720.png")
-    (frame,) = clip_frames(mp4_of(out, row))
+    (frame,) = clip_frames(media_of(out, row))
     (image,) = source_frames(CLIPS / "still_1280x720.png", 1.0)
     assert (row.frames, row.width, row.height) == (1, 512, 512)
     assert np.abs(frame.picture() - image.picture((512, 512))).mean() < 3

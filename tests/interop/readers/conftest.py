@@ -62,8 +62,9 @@ def _digests(out: Path) -> Digests:
     for split in ("train", "test"):
         reader = SplitReader(str(out), split)
         groups = [reader.group(number) for number in range(len(reader))]
-        members = reader.index.members
-        found[split] = {group.key: dict(zip(members, map(digest, group.contents), strict=True)) for group in groups}
+        found[split] = {
+            group.key: {member: digest(data) for member, data in group.contents.items()} for group in groups
+        }
     return found
 
 

@@ -8,6 +8,17 @@ from collections import defaultdict
 
 from digests import digest
 from mlcroissant import Dataset
+from PIL.ImageFile import ImageFile
+
+
+def contents(value: bytes | ImageFile) -> bytes:
+    """The bytes of a member, also of an image, which the reader has opened already."""
+    if isinstance(value, bytes):
+        return value
+    value.fp.seek(0)
+    data: bytes = value.fp.read()
+    return data
+
 
 dataset = Dataset(f"{sys.argv[1]}/croissant.json")
 samples: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
@@ -17,7 +28,7 @@ for record_set in dataset.metadata.record_sets:
         continue
     for record in dataset.records(record_set.uuid):
         key = record[f"{record_set.uuid}/key"].decode()
-        samples[split][key][member] = digest(record[f"{record_set.uuid}/{member}"])
+        samples[split][key][member] = digest(contents(record[f"{record_set.uuid}/{member}"]))
 table = {record["json-fields/name"]: record["json-fields/type"] for record in dataset.records("json-fields")}
 issues = dataset.metadata.ctx.issues
 print(

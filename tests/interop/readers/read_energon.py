@@ -20,8 +20,6 @@ from megatron.energon import (
 from megatron.energon.cache.file_store import WebdatasetFileStore
 from megatron.energon.epathlib import EPath
 
-MEMBERS = ("json", "mp4", "txt")
-
 
 @edataclass
 class Digested(Sample):
@@ -60,7 +58,9 @@ path = sys.argv[1]
 through = {split: read_through(path, split) for split in ("train", "test")}
 store = WebdatasetFileStore(EPath(path))
 by_name = {
-    split: {key: {member: digest(store[f"{key}.{member}"][0]) for member in MEMBERS} for key in samples}
+    split: {
+        key: {member: digest(store[f"{key}.{member}"][0]) for member in members} for key, members in samples.items()
+    }
     for split, samples in through.items()
 }
 print(json.dumps({"through": through, "by name": by_name}))

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.exports import DatasetFacts, energon, huggingface, publish
-from nextscene.shards.exports.dataset_facts import RECORD_FIELDS
+from nextscene.shards.exports.dataset_facts import record_fields
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.receipt import Receipt
-from nextscene.shards.format.sample import MEMBERS, Record
+from nextscene.shards.format.sample import CLIPS, SCHEMA_VERSION, Record
 from tests.shards.samples import sample, seal_samples
 
 ABOUT = DatasetFacts("a title", "none", "how it was made", False, (("kept", "", 9), ("rejected", "too_small", 1)))
@@ -34,7 +34,7 @@ NAMES = (ShardName("test", 0), ShardName("train", 0, 1), ShardName("train", 2))
 
 def sealed(folder: Path, *names: ShardName) -> tuple[Storage, Manifest, list[Receipt]]:
     """Shards of three samples each, of all lengths around those of a block, and one without a sample."""
-    out, receipts = Storage.at(folder), [Receipt.empty(ShardName("test", 7), MEMBERS)]
+    out, receipts = Storage.at(folder), [Receipt.empty(ShardName("test", 7), CLIPS.members)]
     for place, name in enumerate(names):
         contents = [sample(10 * place + i, 511 + i) for i in range(3)]
         receipts.append(seal_samples(folder, contents, name)[1])
@@ -192,7 +192,7 @@ def test_a_dataset_without_a_sample_has_files_that_say_so(tmp_path: Path) -> Non
 
 
 def test_every_field_of_a_record_is_explained() -> None:
-    assert list(RECORD_FIELDS) == [field.name for field in fields(Record)]
+    assert list(record_fields(SCHEMA_VERSION)) == [field.name for field in fields(Record)]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -188,7 +188,7 @@ def test_a_manifest_without_the_receipts_it_lists_is_refused(out: Storage) -> No
 
 
 def validate(group: MemberGroup, shard: str) -> Shape:
-    if len(group.contents[1]) % 8:
+    if len(group.contents["npy"]) % 8:
         raise DamagedShard(f"{shard}: sample {group.key!r}: half a number")
     return Shape(1, 2, 3)
 
@@ -198,8 +198,10 @@ LATENTS = SampleType(("json", "npy"), validate)
 
 def seal_latents(folder: Path, keys: list[str]) -> Index:
     out, name = Storage.at(folder), ShardName("train", 0)
-    contents = {key: (b"{}", np.full(4, number, np.float64).tobytes()) for number, key in enumerate(keys)}
-    out.write("part", b"".join(group_bytes(key, LATENTS.members, both) for key, both in contents.items()))
+    contents = {
+        key: {"json": b"{}", "npy": np.full(4, number, np.float64).tobytes()} for number, key in enumerate(keys)
+    }
+    out.write("part", b"".join(group_bytes(key, both) for key, both in contents.items()))
     receipt = seal(out, name, ["part"], keys, LATENTS)
     receipt.publish(out)
     return read(publish_dataset(out, [receipt]))
@@ -223,7 +225,7 @@ def test_a_sample_without_its_counterpart_is_named(out: Storage, tmp_path: Path)
 
 def test_a_sample_of_another_kind_is_examined_by_its_own_rule(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
-    out.write("part", group_bytes("a" * 24, LATENTS.members, (b"{}", b"1234567")))
+    out.write("part", group_bytes("a" * 24, {"json": b"{}", "npy": b"1234567"}))
     with pytest.raises(DamagedShard, match="half a number"):
         seal(out, ShardName("train", 0), ["part"], ["a" * 24], LATENTS)
 

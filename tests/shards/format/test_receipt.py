@@ -17,12 +17,12 @@ from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import MANIFEST, ShardName, UnitName
 from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.receipt import Receipt, SampleLocation, sealed_shards
-from nextscene.shards.format.sample import MEMBERS
+from nextscene.shards.format.sample import CLIP_TYPES
 
 pytestmark = pytest.mark.slow
 
 PLACES = (SampleLocation(0, (10, 700, 3), 5, 24, 832, 480), SampleLocation(3584, (512, 0, 513), 2**32 - 1, 1, 512, 512))
-RECEIPT = Receipt("train", 7, 0, "ab" * 32, 7680, 2, MEMBERS, ("a" * 24, "b" * 24), PLACES)
+RECEIPT = Receipt("train", 7, 0, "ab" * 32, 7680, 2, CLIP_TYPES[2].members, ("a" * 24, "b" * 24), PLACES)
 PUBLISHED = {
     "split": "train",
     "index": 7,
@@ -172,7 +172,7 @@ def test_a_missing_receipt_is_a_missing_file(tmp_path: Path) -> None:
 def test_the_manifest_lists_the_tars_in_order_and_only_shards_that_have_one(
     some: list[Receipt], complete: bool
 ) -> None:
-    empty = Receipt.empty(ShardName("train", 9999), MEMBERS)
+    empty = Receipt.empty(ShardName("train", 9999), CLIP_TYPES[2].members)
     manifest = Manifest.of([*some, empty], "f" * 64, complete)
     assert manifest == Manifest.of([empty, *reversed(some)], "f" * 64, complete)
     assert [shard.path for shard in manifest.shards] == [r.name.tar for r in sorted(some, key=lambda r: r.name)]
@@ -190,12 +190,12 @@ def test_the_manifest_comes_back_as_it_was_published(tmp_path: Path) -> None:
 def test_a_manifest_of_another_schema_is_refused_with_both_versions(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     replace(Manifest.of([RECEIPT], "f" * 64, True), schema_version=99).publish(out)
-    with pytest.raises(ValueError, match=r"manifest.json in .* has schema version 99, not 2; .* build again"):
+    with pytest.raises(ValueError, match=r"manifest.json in .* has schema version 99, not 2 or 3; .* build again"):
         Manifest.read(out)
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}", b'{"schema_version": 2}', b"[" * 100_000]
+    "data", [b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}", b'{"schema_version": 3}', b"[" * 100_000]
 )
 def test_what_is_not_a_manifest_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
     out = Storage.at(tmp_path)

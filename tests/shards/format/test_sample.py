@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextscene.common.strict_json import parse_json
-from nextscene.shards.format.sample import CLIPS, MEMBERS, Record, Sample
+from nextscene.shards.format.sample import CLIP_TYPES, CLIPS, Record, Sample
 from nextscene.shards.format.tar import DamagedShard, MemberGroup
 from tests.hostile_text import floats, integers, texts
 from tests.shards.samples import records, sample
@@ -80,8 +80,17 @@ def test_a_key_is_16_to_32_small_letters_and_digits(key: str) -> None:
         Sample(key, b"", b"", b"")
 
 
-def test_the_members_stand_in_one_order() -> None:
-    assert MEMBERS == ("json", "mp4", "txt")
+def test_the_members_stand_in_one_order_in_every_version() -> None:
+    assert {version: kind.members for version, kind in CLIP_TYPES.items()} == {
+        2: ("json", "mp4", "txt"),
+        3: ("json", "mp4", "jpg", "txt"),
+    }
+
+
+@pytest.mark.parametrize("members", [["json", "mp4", "jpg", "txt"], ["json", "txt"], ["mp4", "txt"], ["json", "mp4"]])
+def test_a_clip_has_a_record_a_text_and_one_of_video_and_image(members: list[str]) -> None:
+    with pytest.raises(DamagedShard, match=f"has {', '.join(members)}; a clip has json, mp4 or jpg, txt"):
+        Sample.of(MemberGroup(0, RECORD.clip_id, dict.fromkeys(members, b"")), "shard")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -133,7 +142,7 @@ def test_json_that_is_nested_without_end_is_refused() -> None:
 
 
 def group(record: Record, text: bytes = b"text") -> MemberGroup:
-    return MemberGroup(0, record.clip_id, (record.to_bytes(), b"video", text))
+    return MemberGroup(0, record.clip_id, {"json": record.to_bytes(), "mp4": b"video", "txt": text})
 
 
 def test_a_text_that_is_none_damages_its_sample() -> None:

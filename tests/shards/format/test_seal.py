@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from nextscene.common.storage import Storage
 from nextscene.shards.format.receipt import Receipt
-from nextscene.shards.format.sample import MEMBERS, Sample
+from nextscene.shards.format.sample import CLIPS, Sample
 from nextscene.shards.format.seal import check_sealed, seal
 from nextscene.shards.format.tar import BLOCK, END, DamagedShard
 from tests.shards.samples import NAME, sample, seal_samples, some_samples
@@ -37,7 +37,7 @@ def test_a_shard_is_its_parts_in_order_and_its_receipt_vouches_for_every_byte(co
         assert receipt == Receipt.read(out, NAME)
         assert (receipt.sha256, receipt.bytes) == (hashlib.sha256(tar).hexdigest(), len(tar))
         assert (receipt.count, receipt.clip_ids) == (len(contents), tuple(one.key for one in contents))
-        check_sealed(out, receipt)
+        check_sealed(out, receipt, CLIPS)
 
 
 @settings(max_examples=25, deadline=None)
@@ -56,13 +56,13 @@ def test_any_run_of_samples_sliced_by_the_offsets_is_a_readable_tar(
     # As Energon reads: from one offset to another, without an end mark.
     with tarfile.open(fileobj=io.BytesIO(tar[offsets[first] : offsets[last]]), mode="r:") as piece:
         names = piece.getnames()
-    assert names == [f"{one.key}.{kind}" for one in contents[first:last] for kind in ("json", "mp4", "txt")]
+    assert names == [f"{one.key}.{kind}" for one in contents[first:last] for kind in one.members]
 
 
 def test_sealing_twice_writes_the_same_bytes_twice(tmp_path: Path) -> None:
     one, first = seal_samples(tmp_path / "one", THREE)
     again, second = seal_samples(tmp_path / "again", THREE)
-    seal(again, NAME, ["parts/a.part", "parts/b.part"], second.clip_ids)
+    seal(again, NAME, ["parts/a.part", "parts/b.part"], second.clip_ids, CLIPS)
     assert first == second
     for path in (NAME.tar, NAME.offsets, NAME.receipt):
         assert one.read(path) == again.read(path)
@@ -72,7 +72,7 @@ def test_a_shard_without_clips_has_a_receipt_and_no_tar(tmp_path: Path) -> None:
     out, receipt = seal_samples(tmp_path, [])
     assert (receipt.sha256, receipt.bytes, receipt.count, receipt.clip_ids) == ("", 0, 0, ())
     assert out.stat(NAME.tar) is None and out.stat(NAME.offsets) is None
-    check_sealed(out, Receipt.read(out, NAME))
+    check_sealed(out, Receipt.read(out, NAME), CLIPS)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_parts_that_hold_other_clips_than_the_ledger_are_not_sealed(tmp_path: Pa
     out = Storage.at(tmp_path)
     out.write("parts/a.part", b"".join(map(Sample.to_bytes, THREE)))
     with pytest.raises(DamagedShard, match=str(NAME)):
-        seal(out, NAME, ["parts/a.part"], [f"{number:024x}" for number in clip_ids])
+        seal(out, NAME, ["parts/a.part"], [f"{number:024x}" for number in clip_ids], CLIPS)
     assert [entry.path for entry in out.files(recursive=True)] == ["parts/a.part"]
 
 
@@ -91,11 +91,11 @@ def test_a_damaged_part_is_not_sealed(tmp_path: Path) -> None:
     whole = b"".join(map(Sample.to_bytes, THREE))
     out.write("parts/a.part", whole[:-BLOCK])
     with pytest.raises(DamagedShard, match=str(NAME)):
-        seal(out, NAME, ["parts/a.part"], [one.key for one in THREE])
-    video = whole.index(THREE[0].mp4) + 5
+        seal(out, NAME, ["parts/a.part"], [one.key for one in THREE], CLIPS)
+    video = whole.index(THREE[0].media) + 5
     out.write("parts/a.part", whole[:video] + bytes([whole[video] ^ 1]) + whole[video + 1 :])
     with pytest.raises(DamagedShard, match=f"{NAME}: sample '{THREE[0].key}': the video is not the one"):
-        seal(out, NAME, ["parts/a.part"], [one.key for one in THREE])
+        seal(out, NAME, ["parts/a.part"], [one.key for one in THREE], CLIPS)
     assert out.stat(NAME.tar) is None and [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.part"]
 
 
@@ -116,7 +116,7 @@ def assert_seen(sealed: tuple[Storage, Receipt, bytes], tar: bytes, offsets: byt
         copy.write(NAME.tar, tar)
         copy.write(NAME.offsets, out.read(NAME.offsets) if offsets is None else offsets)
         with pytest.raises(DamagedShard, match=str(NAME)):
-            check_sealed(copy, receipt)
+            check_sealed(copy, receipt, CLIPS)
 
 
 @settings(max_examples=150, deadline=None)
@@ -164,7 +164,7 @@ def test_a_missing_file_is_named(tmp_path: Path, gone: str) -> None:
     out, receipt = seal_samples(tmp_path, THREE)
     out.delete(gone)
     with pytest.raises(DamagedShard, match=f"{NAME}: .*{gone}( |$).*missing") as damage:
-        check_sealed(out, receipt)
+        check_sealed(out, receipt, CLIPS)
     assert "\n" not in str(damage.value)
 
 
@@ -176,14 +176,14 @@ def test_a_receipt_of_other_contents_is_seen(tmp_path: Path) -> None:
         replace(receipt, bytes=receipt.bytes + 1),
         replace(receipt, count=4),
         replace(receipt, clip_ids=receipt.clip_ids[::-1]),
-        replace(receipt, members=("json", "mp4", "text")),
+        replace(receipt, members=("json", "mp4", "jpg", "text")),
         *(
             replace(receipt, places=(first._replace(**{name: value}), *others))
-            for name, value in (("crc32", 0), ("offset", 512), ("frames", 25), ("sizes", (1, 2, 3)))
+            for name, value in (("crc32", 0), ("offset", 512), ("frames", 25), ("sizes", (1, 2, 3, 4)))
         ),
     ):
         with pytest.raises(DamagedShard, match=str(NAME)):
-            check_sealed(out, other)
+            check_sealed(out, other, CLIPS)
 
 
 @settings(max_examples=25, deadline=None)
@@ -195,10 +195,11 @@ def test_the_places_in_a_receipt_are_where_another_tar_reader_finds_the_members(
     with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as file:
         found = iter(file.getmembers())
         for place, one in zip(receipt.places, contents, strict=True):
-            members = [next(found) for _ in MEMBERS]
-            assert place.offset == members[0].offset
-            assert place.contents == [member.offset_data for member in members]
-            assert place.sizes == tuple(member.size for member in members)
+            members = {name: next(found) for name in one.members}
+            assert place.offset == members["json"].offset
+            found_here = [(name, member.offset_data, member.size) for name, member in members.items()]
+            assert [*place.slices(CLIPS.members)] == found_here
+            assert place.sizes == tuple(members[name].size if name in members else -1 for name in CLIPS.members)
             assert place.crc32 == zlib.crc32(tar[place.offset : place.end])
             assert place[3:] == (one.record.frames, one.record.width, one.record.height)
     assert receipt.places[-1].end == len(tar) - len(END)

@@ -12,11 +12,11 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextscene.shards.format.sample import MEMBERS, Sample, read_samples
+from nextscene.shards.format.sample import CLIPS, Sample, read_samples
 from nextscene.shards.format.tar import BLOCK, END, DamagedShard, read_groups
 from tests.shards.samples import sample, samples, some_samples
 
-Members = list[tuple[str, bytes, bytes, bytes]]
+Members = list[tuple[str, dict[str, bytes]]]
 
 
 def tar_of(contents: list[Sample]) -> bytes:
@@ -24,7 +24,7 @@ def tar_of(contents: list[Sample]) -> bytes:
 
 
 def as_members(contents: list[Sample]) -> Members:
-    return [(one.key, one.json, one.mp4, one.text) for one in contents]
+    return [(one.key, one.members) for one in contents]
 
 
 def read(data: bytes) -> list[Sample]:
@@ -36,8 +36,10 @@ def by_tarfile(data: bytes) -> Members:
         files = [(info.name, tar.extractfile(info).read()) for info in tar]  # type: ignore[union-attr]
     groups = [files[i : i + 3] for i in range(0, len(files), 3)]
     keys = [group[0][0].removesuffix(".json") for group in groups]
-    assert [name for name, _ in files] == [f"{key}.{suffix}" for key in keys for suffix in ("json", "mp4", "txt")]
-    return [(key, *(content for _, content in group)) for key, group in zip(keys, groups, strict=True)]  # type: ignore[misc]
+    return [
+        (key, {name.removeprefix(f"{key}."): content for name, content in group})
+        for key, group in zip(keys, groups, strict=True)
+    ]
 
 
 def by_webdataset(data: bytes) -> Members:
@@ -45,7 +47,7 @@ def by_webdataset(data: bytes) -> Members:
         path = Path(folder) / "shard.tar"
         path.write_bytes(data)
         found = list(webdataset.WebDataset(str(path), shardshuffle=False))
-    return [(one["__key__"], one["json"], one["mp4"], one["txt"]) for one in found]
+    return [(one["__key__"], {name: one[name] for name in one if not name.startswith("__")}) for one in found]
 
 
 @settings(max_examples=40, deadline=None)
@@ -57,7 +59,7 @@ def test_tarfile_webdataset_and_our_reader_find_the_same_keys_and_bytes(contents
 
 @given(samples)
 def test_the_same_sample_gives_the_same_bytes(one: Sample) -> None:
-    assert one.to_bytes() == Sample(one.key, bytes(one.json), bytes(one.mp4), bytes(one.text)).to_bytes()
+    assert one.to_bytes() == Sample(one.key, bytes(one.json), bytes(one.media), bytes(one.text), one.suffix).to_bytes()
 
 
 @given(some_samples)
@@ -75,7 +77,7 @@ def test_every_header_is_one_block_without_time_owner_or_surprise(contents: list
 @given(some_samples)
 def test_each_sample_is_said_to_begin_where_its_bytes_are(contents: list[Sample]) -> None:
     data = tar_of(contents)
-    for group, one in zip(read_groups(io.BytesIO(data), "shard", MEMBERS), contents, strict=True):
+    for group, one in zip(read_groups(io.BytesIO(data), "shard", CLIPS.members, CLIPS.optional), contents, strict=True):
         whole = one.to_bytes()
         assert data[group.offset : group.offset + len(whole)] == whole
 

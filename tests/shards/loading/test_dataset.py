@@ -86,7 +86,7 @@ def test_clips_of_one_shape_collate(tmp_path: Path) -> None:
 
 def test_a_video_that_is_not_what_its_record_says_is_told_with_shard_and_sample(tmp_path: Path) -> None:
     whole = clip(3, 9)
-    liar = sample_of(replace(whole.record, frames=25), whole.mp4, "scene")
+    liar = sample_of(replace(whole.record, frames=25), whole.media, "scene")
     out = seal_dataset(tmp_path, {ShardName("train", 5): [liar]})
     with pytest.raises(DamagedShard, match=f"train/nsp-000005: sample '{3:024x}': .*9 frames, not 25"):
         ClipDataset(out.uri)[0]

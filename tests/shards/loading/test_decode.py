@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
-from nextscene.shards.loading.decode import Backend, DamagedVideo, NoDecoder, Pixels, decode
+from nextscene.shards.loading.decode import Backend, DamagedVideo, NoDecoder, Pixels, decode, decode_image
 from tests.shards.clips import HEIGHT, WIDTH, encode, ffmpeg, lossless, shades
 
 SIZE = (WIDTH, HEIGHT)
@@ -156,3 +159,57 @@ def test_an_error_without_a_message_is_told_by_its_kind(monkeypatch: pytest.Monk
     monkeypatch.setattr(av, "open", fail)
     with pytest.raises(DamagedVideo, match="pyav fails after 0 frames: RuntimeError"):
         decode(encode(40, 9), SIZE, room(9))
+
+
+# ---- images --------------------------------------------------------------------------------------------------------
+
+
+def jpeg(size: tuple[int, int] = SIZE, mode: str = "RGB", **options: Any) -> bytes:
+    file = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(file, "JPEG", quality=95, **options)
+    return file.getvalue()
+
+
+def test_the_pixels_of_an_image_are_those_that_ffmpeg_shows() -> None:
+    """Libavcodec's decoder is another one than Pillow's: what they round differently is within a level or two."""
+    data, out = jpeg(subsampling="4:4:4"), room(1)
+    decode_image(data, SIZE, out)
+    with av.open(io.BytesIO(data)) as container:
+        (frame,) = container.decode(video=0)
+        theirs = frame.to_ndarray(format="rgb24")
+    assert np.abs(out[0].astype(int) - theirs).max() <= 6
+    assert np.abs(out[0].astype(int) - theirs).mean() < 1
+
+
+def test_an_image_of_another_size_is_scaled_and_cropped_as_a_video_is() -> None:
+    data, out = jpeg((2 * WIDTH, WIDTH)), room(1, WIDTH // 2, WIDTH // 2)
+    decode_image(data, (2 * WIDTH, WIDTH), out)
+    whole = Image.open(io.BytesIO(data)).resize((WIDTH, WIDTH // 2), Image.Resampling.BICUBIC)
+    middle = np.asarray(whole)[:, WIDTH // 4 : -(WIDTH // 4)]
+    assert np.abs(out[0].astype(int) - middle).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "Pillow fails after 0 frames: cannot identify image file"),
+        (b"x" * 1000, "Pillow fails after 0 frames: cannot identify image file"),
+        (jpeg()[:-200], "Pillow fails after 0 frames: .*truncated"),
+        (jpeg((WIDTH + 8, HEIGHT)), f"the image is {WIDTH + 8}×{HEIGHT} RGB, not {WIDTH}×{HEIGHT} RGB"),
+        (jpeg(mode="L"), f"the image is {WIDTH}×{HEIGHT} L, not"),
+        (jpeg(mode="CMYK"), f"the image is {WIDTH}×{HEIGHT} CMYK, not"),
+    ],
+    ids=["empty", "text", "truncated", "other size", "gray", "cmyk"],
+)
+def test_what_is_not_the_image_of_its_record_is_damaged(data: bytes, why: str) -> None:
+    with pytest.raises(DamagedVideo, match=why):
+        decode_image(data, SIZE, room(1))
+
+
+def test_an_image_whose_header_claims_more_than_its_record_takes_no_memory() -> None:
+    data = bytearray(jpeg())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = (65_000).to_bytes(2) * 2
+    with pytest.raises(DamagedVideo, match=r"65000×65000|exceeds limit"):
+        decode_image(bytes(data), SIZE, room(1))

@@ -82,7 +82,7 @@ def test_what_was_sealed_comes_back_to_the_bit(sample: LatentSample) -> None:
 
 
 def test_a_latent_is_stored_as_little_endian_float16_in_the_order_c_f_h_w() -> None:
-    raw = WHOLE.contents[1]
+    raw = WHOLE.members["latent"]
     assert len(raw) == 2 * (CHANNELS + 1) * 3 * 2 * 3
     channel, frame, row, column = 4, 2, 1, 2
     at = ((channel * 3 + frame) * 2 + row) * 3 + column
@@ -124,7 +124,7 @@ def test_latents_are_drawn_in_the_order_of_their_clips(latents: LatentDataset, t
 def group(sample: LatentSample = WHOLE, key: str = WHOLE.record.clip_id, **changes: Any) -> MemberGroup:
     """Its members, the record's fields changed."""
     record = json.dumps({**json.loads(sample.record.to_bytes()), **changes}).encode()
-    return MemberGroup(0, key, (record, sample.contents[1]))
+    return MemberGroup(0, key, {"json": record, "latent": sample.members["latent"]})
 
 
 FIELDS = {field.name: str(field.type) for field in fields(LatentRecord)}
@@ -146,15 +146,17 @@ def test_a_field_of_another_type_is_told(field: str, value: object) -> None:
         (b"{}", "'clip_id' should be str"),
         (b"\xff", "codec can't decode"),
         (b"[" * 10**5, "nested too deeply"),
-        (group(director="me").contents[0], "unknown field 'director'"),
-        (group(text="\ud800").contents[0], "surrogates not allowed"),
-        (group(fps=1.0).contents[0].replace(b"1.0", b"1e999"), "'fps' is not finite"),
-        (group(fps=1.0).contents[0].replace(b"1.0", b"NaN"), "NaN is not JSON"),
+        (group(director="me").contents["json"], "unknown field 'director'"),
+        (group(text="\ud800").contents["json"], "surrogates not allowed"),
+        (group(fps=1.0).contents["json"].replace(b"1.0", b"1e999"), "'fps' is not finite"),
+        (group(fps=1.0).contents["json"].replace(b"1.0", b"NaN"), "NaN is not JSON"),
     ],
 )
 def test_a_record_that_is_none_is_told(record: bytes, told: str) -> None:
     with pytest.raises(DamagedShard, match=f"train/nsp-000003: sample '{7:024x}': .*{told}"):
-        LatentSample.of(MemberGroup(0, WHOLE.record.clip_id, (record, WHOLE.contents[1])), str(NAME))
+        LatentSample.of(
+            MemberGroup(0, WHOLE.record.clip_id, {"json": record, "latent": WHOLE.members["latent"]}), str(NAME)
+        )
 
 
 @pytest.mark.parametrize(
@@ -203,12 +205,12 @@ def test_numbers_that_are_not_finite_are_not_sealed(tmp_path: Path, number: floa
 
 @given(st.data())
 def test_hostile_bytes_are_damage_and_nothing_else(data: st.DataObject) -> None:
-    member = data.draw(st.integers(0, 1))
-    contents = list(group().contents)
+    member = data.draw(st.sampled_from(["json", "latent"]))
+    contents = dict(group().contents)
     at = data.draw(st.integers(0, len(contents[member]) - 1))
     contents[member] = contents[member][:at] + data.draw(st.binary(max_size=9)) + contents[member][at + 1 :]
     try:
-        sample = LatentSample.of(MemberGroup(0, WHOLE.record.clip_id, (contents[0], contents[1])), str(NAME))
+        sample = LatentSample.of(MemberGroup(0, WHOLE.record.clip_id, contents), str(NAME))
     except DamagedShard as damage:
         assert str(damage).startswith(f"{NAME}: sample '{7:024x}': ")
     else:
@@ -248,5 +250,5 @@ def test_latents_of_two_numbers_of_channels_are_no_set(tmp_path: Path) -> None:
 
 
 def test_clips_are_no_latents(tmp_path: Path) -> None:
-    with pytest.raises(DatasetNotFound, match="holds samples of json, mp4, txt, not latents"):
+    with pytest.raises(DatasetNotFound, match="holds samples of json, mp4, jpg, txt, not latents"):
         LatentDataset(clip_dataset(tmp_path, [1]).uri)

@@ -193,7 +193,7 @@ def test_a_bad_clip_is_replaced_by_one_of_its_own_set(tmp_path: Path) -> None:
 
 def test_sets_of_different_kinds_do_not_mix(sets: list[ClipDataset], tmp_path: Path) -> None:
     latents = LatentDataset(latent_dataset(tmp_path, [9]).uri)
-    with pytest.raises(ValueError, match="sets of json, latent and of json, mp4, txt do not mix"):
+    with pytest.raises(ValueError, match="sets of clips and of latents do not mix"):
         Mixture([*sets, latents], [1, 1, 1])
 
 
