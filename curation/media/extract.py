@@ -22,6 +22,7 @@ from nextscene.common import child_process, ffmpeg
 from nextscene.common.storage import StorageFault
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.color import over_white, scaled
+from nextscene.curation.media.crop import without_edges
 from nextscene.curation.media.damage import DecodedSpan, damage_outcome
 from nextscene.curation.media.image_reader import convert_image
 from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured
@@ -155,7 +156,7 @@ def _extract_image(
     Pillow handles color profiles, orientation and transparency, and reports damage.
     """
     plain = scratch / "still.ppm"
-    seconds = convert_image(source, plain, None, config.limits)
+    seconds = convert_image(source, plain, None, config.limits, measured.crop)
     if isinstance(seconds, ClipOutcome):
         return seconds
     stream = ffmpeg_line.input(f"file:{plain}", format="ppm_pipe", threads=1, protocol_whitelist="file")["v:0"]
@@ -204,7 +205,7 @@ def _picture(
     stream = stream.filter("metadata", mode="print", file=str(noted))
     # From here on, times count from the span's start; from the first frame if the span has no start.
     stream = stream.filter("setpts", f"PTS-{round(span.start * _MICROSECONDS)}" if span.start > 0 else "PTS-STARTPTS")
-    stream = stream.filter("fps", fps=config.encode.fps, round="near", start_time=0)
+    stream = without_edges(stream.filter("fps", fps=config.encode.fps, round="near", start_time=0), measured)
     matrix = measured.color.matrix_of(max(measured.width, measured.height))
     if measured.may_have_alpha:
         stream, matrix = over_white(stream, matrix), "gbr"

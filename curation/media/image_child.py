@@ -3,7 +3,8 @@
     python image_child.py DESCRIPTOR
 
 A request has the limits, `source`, `target`, and `side`: the side of the square that is written to `target` as a JPEG,
-or null for a PPM of the whole image. The answer has `seconds` of CPU time, `damaged`, `not_shown` or `fault`.
+or null for a PPM of the whole image. Its `crop` is null, or left, top, width and height of the part to use. The answer
+has `seconds` of CPU time, `damaged`, `not_shown` or `fault`.
 
 Tested in tests/curation/media/test_image_reader.py.
 """
@@ -25,9 +26,12 @@ from nextscene.curation.media.still_image import MAX_PIXELS, NotShownError, upri
 
 def _answer(_: Connection, request: dict[str, Any]) -> dict[str, Any]:
     """Convert one image and return the answer for the parent. Raise MemoryError."""
-    begun, side = time.process_time(), request["side"]
+    begun, side, crop = time.process_time(), request["side"], request["crop"]
     try:
-        image = upright(request["source"], side)
+        image = upright(request["source"], None if crop else side)
+        if crop:
+            left, top, width, height = crop
+            image = image.crop((left, top, left + width, top + height))
     except NotShownError as error:
         return {"not_shown": str(error)}
     except MemoryError:

@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import signal
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nextscene.common.child_server import ChildServer
 from nextscene.curation.config import RunLimits
 from nextscene.curation.media import child_loop, image_child
 from nextscene.curation.media.child_pool import ChildDied, ChildPool, receive, send
+from nextscene.curation.media.probe import Crop
 from nextscene.curation.outcome import ClipOutcome
 
 IMAGE_CHILDREN = ChildPool(image_child.__file__, "the process that decodes images")
@@ -21,17 +23,21 @@ IMAGE_CHILDREN = ChildPool(image_child.__file__, "the process that decodes image
 _EVIDENCE_CHARACTERS = 2000
 
 
-def convert_image(source: Path, target: Path, side: int | None, limits: RunLimits) -> float | ClipOutcome:
+def convert_image(
+    source: Path, target: Path, side: int | None, limits: RunLimits, crop: Crop | None = None
+) -> float | ClipOutcome:
     """Write the image at `source` to `target`, upright, in sRGB and over white, and return the CPU time in seconds.
 
     It becomes a JPEG of `side`×`side` pixels, scaled to cover them and cropped to its center; without a `side` a PPM of
-    its own size. Return an outcome if the file makes the decoder fail, in whatever way; a file that kills its decoder
-    is tried once more in a new one. Raise OSError if `target` cannot be written, RunStopped if no child can be started.
+    its own size. Only its `crop` is used, if given. Return an outcome if the file makes the decoder fail, in whatever
+    way; a file that kills its decoder is tried once more in a new one. Raise OSError if `target` cannot be written,
+    RunStopped if no child can be started.
     """
     request = {
         "source": str(source),
         "target": str(target),
         "side": side,
+        "crop": crop and astuple(crop),
         "seconds": limits.clip_seconds,
         "memory": limits.clip_memory_mb << 20,
     }

@@ -84,8 +84,18 @@ class ImplausibleHeader(Exception):
 
 
 @dataclass(frozen=True)
+class Crop:
+    """A part of a picture, in pixels as displayed."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Measured:
-    """A file as displayed: `width` and `height` are in square pixels after rotation.
+    """A file as displayed: `width` and `height` are in square pixels after rotation. Only `crop` is kept, if given.
 
     `duration` is the length of the video in seconds: 0 for an image, UNKNOWN_DURATION if the headers do not give it.
     `end` is the latest time in seconds at which it can end. It counts from the begin of the file's earliest stream.
@@ -105,6 +115,12 @@ class Measured:
     decoder: str = ""
     may_have_alpha: bool = False
     seeking: Literal["index", "packets", "none"] = "index"
+    crop: Crop | None = None
+
+    @property
+    def kept_size(self) -> tuple[int, int]:
+        """Return the width and height of what is kept of the picture."""
+        return (self.crop.width, self.crop.height) if self.crop else (self.width, self.height)
 
 
 def measure(file: BinaryIO, alias: Path | None = None) -> Measured:

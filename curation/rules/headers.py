@@ -13,12 +13,13 @@ _SPAN_SLACK_SECONDS = 0.1
 def size_rule(facts: ClipFacts) -> ClipOutcome | None:
     """Require a video's displayed size, or an image's shorter side, to be at least the configured minimum."""
     measured, rules = facts.measured, facts.config.rules
-    shown = f"shown {measured.width}×{measured.height}"
+    width, height = measured.kept_size
+    shown = f"{'cropped to' if measured.crop else 'shown'} {width}×{height}"
     if measured.is_image:
-        if min(measured.width, measured.height) >= rules.min_image_side:
+        if min(width, height) >= rules.min_image_side:
             return None
         return ClipOutcome("rejected", "too_small", f"{shown}, shorter side below {rules.min_image_side}")
-    narrow, low = measured.width < rules.min_width, measured.height < rules.min_height
+    narrow, low = width < rules.min_width, height < rules.min_height
     if not narrow and not low:
         return None
     reason = "too_small" if narrow and low else "too_narrow" if narrow else "too_low"

@@ -87,14 +87,14 @@ def cut(
 
 def _cut_image(source: Path, measured: Measured, config: BuildConfig, scratch: Path) -> Cut | ClipOutcome:
     target, side = scratch / "clip.jpg", config.encode.image_side
-    ffmpeg_seconds = 0.0
+    ffmpeg_seconds, crop = 0.0, measured.crop
     if not measured.color.is_plain:  # an AVIF in HDR, say: ffmpeg converts its colors
         plain = scratch / "plain.bmp"
         done = extract(source, _WHOLE, measured, config, scratch, partial(_bitmap, plain))
         if isinstance(done, ClipOutcome):
             return done
-        source, ffmpeg_seconds = plain, done.cpu_seconds
-    seconds = convert_image(source, target, side, config.limits)
+        source, crop, ffmpeg_seconds = plain, None, done.cpu_seconds
+    seconds = convert_image(source, target, side, config.limits, crop)
     if isinstance(seconds, ClipOutcome):
         return seconds
     return Cut(target.read_bytes(), 1, side, side, ffmpeg_seconds + seconds, "jpg")

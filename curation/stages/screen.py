@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from nextscene.common.storage import StorageFault
 from nextscene.curation.config import BuildConfig
+from nextscene.curation.media.crop import cropped
 from nextscene.curation.media.header_reader import HEADER_READER, HeaderError
 from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, UnreadableFile
 from nextscene.curation.outcome import NO_FILE, ClipOutcome, Undecided
@@ -43,7 +44,7 @@ def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Meas
         return ClipOutcome("absent", NO_FILE, f"no file at {clip.name}")
     try:
         with reader.open(clip) as file:
-            measured = HEADER_READER.measure(file, config.limits)
+            found = HEADER_READER.measure(file, config.limits)
     except SourceChanged as change:
         return ClipOutcome("failed", "source_changed", str(change))
     except DamagedMember as damage:
@@ -58,5 +59,8 @@ def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Meas
         return ClipOutcome("failed", "header_error", str(error))
     except OSError as fault:
         raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
+    measured = cropped(found, clip.crop)
+    if isinstance(measured, ClipOutcome):
+        return replace(measured, measured=found)
     rejection = first_rejection(active_rules(config.rules, needs_frames=False), ClipFacts(clip, measured, config))
     return replace(rejection, measured=measured) if rejection else measured

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from nextscene import ClipDataset
 from nextscene.common.storage import Storage
 from nextscene.curation.config import EncodeConfig, Rules
 from nextscene.curation.sources import SkippedFiles, Source
 from nextscene.curation.sources.presets import PRESETS, likely_presets, preset
+from tests.curation.media.test_crop import BARS, write_video
 from tests.curation.sources.presets.public_sets import KEPT, SETS, Videos
 from tests.support import SMALL, assert_conserved, assert_same_clips, build_inline, ledger
 
@@ -90,6 +94,21 @@ def test_clips_of_one_original_are_on_one_side_of_the_split(videos: Videos, tmp_
         if row.source.startswith("part_001"):
             sides.setdefault(row.source, set()).add(row.split)
     assert sides and all(len(side) == 1 for side in sides.values())
+
+
+def test_the_crop_of_a_set_removes_its_black_bars(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    (folder / "Videos" / "total_part1").mkdir(parents=True)
+    (folder / "Jsons").mkdir()
+    write_video(folder / "Videos" / "total_part1" / "v_part1.mp4")
+    edges = [BARS.left, BARS.left + BARS.width, BARS.top, BARS.top + BARS.height]
+    told = {"path": "p/v_part1.mp4", "face_cut": [0, 9], "fps": 16, "cap": ["white"]}
+    entries = {key: {"metadata": {**told, **crop}} for key, crop in (("a", {"crop": edges}), ("b", {}))}
+    (folder / "Jsons" / "total_part1.json").write_text(json.dumps(entries))
+    build_inline(f"opens2v:{folder}", tmp_path / "out", CONFIG)
+    with_crop, without = (np.asarray(sample["video"]) for sample in ClipDataset(str(tmp_path / "out")))
+    assert with_crop.shape == (9, 48, 64, 3)
+    assert with_crop[:, :, 40:].min() > 225 and without[:, :, 61:].max() < 30
 
 
 def test_every_preset_says_how_its_layout_is_known() -> None:
