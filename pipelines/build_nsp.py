@@ -18,7 +18,6 @@ import click
 
 from nextscene.common.errors import UsageError
 from nextscene.common.ray_cluster.cluster import inside_job
-from nextscene.common.run_lock import live_holder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.inspect.status import status
@@ -27,7 +26,6 @@ from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.locations import open_out
 from nextscene.curation.run.run import BuildRequest, build
 from nextscene.curation.sources.mapping.layout import Layout
-from nextscene.curation.verify.verify import verify
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.registry import is_paid
 from nextscene.pipelines.cli import console
@@ -36,13 +34,11 @@ from nextscene.pipelines.cli.build_report import print_finished, print_status
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
 from nextscene.pipelines.cli.exit_codes import handle_errors
-from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.cli.options import BudgetAmount, NoLimit, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE
-from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shared_options import ray_address_option
-from nextscene.pipelines.cli.shell import command
 from nextscene.pipelines.cli.stage_progress import BuildProgress
+from nextscene.pipelines.cli.verification import print_verification
 from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
 from nextscene.shards.format.folder_mark import DATASET, KIND_NAMES
 from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, PLAN
@@ -241,33 +237,10 @@ def _look(out: Storage, verifying: bool) -> int:
     if recorded is None:
         raise UsageError(f"--out {out.display_uri} {explain_missing_dataset(out)}")
     config = config_of(recorded, out)
-    if not verifying:
-        print_status(status(out, config), config, out)
-        return console.DONE
-    runner = live_holder(out)
-    if runner:
-        console.out.print(
-            f"A run is at work there: {runner.run_id} on {runner.host}, process {runner.pid}. What follows may be its"
-            " unfinished work; verify again when it has ended.",
-            markup=False,
-        )
-    watch = ProgressLine("verifying")
-    try:
-        found = list(verify(out, recorded, config, watch))
-    finally:
-        watch.end()
-    for finding in sorted(found, key=lambda finding: not finding.wrong):
-        console.out.print(console.visible(with_flags(finding.text)), markup=False)
-    problems = sum(finding.wrong for finding in found)
-    if problems:
-        build = command("build", "--out", out.display_uri)
-        console.out.print(f"the build      {build}{'  # once that run has ended' if runner else ''}", markup=False)
-    console.out.print(
-        f"{problems:,} problem{'s' if problems > 1 else ''} found."
-        if problems
-        else "The dataset is whole: shards, ledgers, plan and all that sums them up agree."
-    )
-    return console.ATTENTION if problems else console.DONE
+    if verifying:
+        return print_verification(out, recorded, config)
+    print_status(status(out, config), config, out)
+    return console.DONE
 
 
 def _outcomes(text: str | None) -> frozenset[str]:
