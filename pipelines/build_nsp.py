@@ -33,7 +33,7 @@ from nextscene.pipelines.cli.begun_dataset import BegunDataset, config_of
 from nextscene.pipelines.cli.build_report import print_finished, print_status
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.options import BudgetAmount, NoLimit, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE
 from nextscene.pipelines.cli.shared_options import ray_address_option
@@ -46,10 +46,10 @@ from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, PLAN
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 
 
-def _kept(given: Mapping[str, Any]) -> str:
+def _kept(given: Mapping[str, Any]) -> GoOn:
     if given["verifying"] or given["telling"] or given["estimating"]:
-        return "nothing was changed; run the same command again"
-    return "all that was finished is kept; run the same command again to continue"
+        return GoOn("nothing was changed", "run the same command again")
+    return GoOn("all that was finished is kept")
 
 
 @click.command(cls=Command)

@@ -23,7 +23,7 @@ from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, split_query
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.paths import check_dataset, check_out, located
 from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shared_options import data_option, ltx_option
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import torch
 
 _READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them"
-_GO_ON = "the shards that are finished are kept; run the same command again to continue"
+_GO_ON = GoOn("the shards that are finished are kept")
 
 
 def _width_and_height(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.media.video_writer import encode_video
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.paths import LocalPath, check_free
 from nextscene.pipelines.cli.progress import ProgressBar
 from nextscene.samples.shapes.clips import ShapeClip, dataset_clips, held_out_scenes, rare_scenes
@@ -35,7 +35,7 @@ HELD_OUT, RARE = "held_out.txt", "rare.txt"
 
 @click.command(cls=Command)
 @click.argument("folder", type=LocalPath())
-@handle_errors("what is in FOLDER is whole; run the same command again to continue")
+@handle_errors(GoOn("what is in FOLDER is whole"))
 def main(folder: Path) -> None:
     """Draw a world of moving shapes that can be learned.
 

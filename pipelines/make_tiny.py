@@ -21,7 +21,7 @@ import click
 
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
 from nextscene.pipelines.cli.progress import ProgressBar
 from nextscene.pipelines.cli.shared_options import data_option
@@ -29,7 +29,7 @@ from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import TOYS
 from nextscene.training.tiny.spec import SPECS, ToySpec
 
-_GO_ON = "nothing was written; run the same command again"
+_GO_ON = GoOn("nothing was written", "run the same command again")
 
 
 @click.command(cls=Command)

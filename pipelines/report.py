@@ -21,7 +21,7 @@ from nextscene.curation.sources import Source
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.checksums import update_checksum
 from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
@@ -32,7 +32,7 @@ from nextscene.training.checkpoint_info import METRICS
 
 @click.command(cls=Command)
 @click.argument("out")
-@handle_errors("nothing was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
+@handle_errors(GoOn("nothing was changed", "run the same command again"), damaged="the dataset in {out} is damaged: {}")
 def main(out: str) -> None:
     """Write OUT/report.html, the page of a dataset, training or evaluation.
 

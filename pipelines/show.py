@@ -35,7 +35,7 @@ from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.console import many, visible
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.dataset_hints import describe_folder
@@ -56,7 +56,9 @@ _KINDS: dict[type, str] = {DatasetOverview: "dataset", ShardHistory: "shard", Cl
     metavar="FOLDER",
     help="Also write the members of the clip, or of all clips of the shard, into FOLDER.",
 )
-@handle_errors("nothing in OUT was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
+@handle_errors(
+    GoOn("nothing in OUT was changed", "run the same command again"), damaged="the dataset in {out} is damaged: {}"
+)
 def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     """Show the dataset in OUT, or one clip or shard of it.
 

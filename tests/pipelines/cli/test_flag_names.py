@@ -14,7 +14,7 @@ from nextscene.common.errors import RunStopped, UsageError
 from nextscene.pipelines.build_nsp import main as build
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.evaluate import main as evaluate
 from nextscene.pipelines.show import main as show
@@ -59,7 +59,7 @@ def test_an_error_names_the_flags_of_the_running_command(error: type[Exception])
     @click.option("--out", "-o", "place")
     @click.option("--unit-size")
     @renamed("--size", "--unit-size")
-    @handle_errors("it continues")
+    @handle_errors(GoOn("it is kept"))
     def command(**_: Any) -> None:
         raise error("`out` x, `unit_size` 3, `size` 4, `source` y")
 
