@@ -104,7 +104,7 @@ def _kept(given: Mapping[str, Any]) -> GoOn:
 @click.option("--map", type=EXISTING_FILE, help="A TOML file that says how the source is laid out.  [default: none]")
 @options(BuildConfig, without=("claude.model", "claude.prompt_version", "map"))
 @renamed("--claude.model", "--model")
-@handle_errors(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")
+@handle_errors(_kept, damaged="the dataset in {out} is damaged: {}; verify it, which names all that is wrong")
 def main(
     sources: tuple[str, ...],
     out: str,
@@ -147,7 +147,9 @@ def main(
         code = _look(open_out(out), verifying)
     else:
         _refuse_contradictions(estimating, assume, retry, stop_after)
-        begun = BegunDataset.at(open_out(out))
+        outcomes, begun = _outcomes(retry), BegunDataset.at(open_out(out))
+        if outcomes and not begun.damage:
+            _begun(begun.out)
         is_alone, source = source is None, begun.source(source)
         own = {"claude__model": model, "map": Layout.read(flags["map"]).text if flags["map"] else None}
         settings = begun.config(config, flags | {name: value for name, value in own.items() if value})
@@ -158,13 +160,13 @@ def main(
             out,
             settings,
             workers,
-            _outcomes(retry),
+            outcomes,
             ray_address,
             asking.judge_budget,
             stop_after,
             asking.judge_unavailable,
         )
-        only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
+        only = {"--model": model, "`estimate`": estimating, "--assume": assume, "--budget-usd": budget_usd}
         captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
         _refuse_without_claude(settings, begun, {**only, **captions, "--batches": batches, "--prices": prices})
         code = print_estimate(order, assume) if estimating else _build(order, partial)
@@ -216,14 +218,15 @@ def _refuse_without_claude(config: BuildConfig, begun: BegunDataset, given: dict
     remedy = "give --judge claude"
     if judge is not None and not is_paid(judge):  # which OUT would refuse
         remedy = (
-            f"leave it out, since --out {begun.out.display_uri} was begun with judge {judge}, or choose another --out"
+            f"leave it out, since `out` {begun.out.display_uri} was begun with judge {judge}, or choose another `out`"
         )
     for flag, value in given.items():
         if value and not config.judge_kind.pays:
             raise UsageError(f"{flag} means nothing with --judge {config.judge}, which asks nobody; {remedy}")
 
 
-def _look(out: Storage, verifying: bool) -> int:
+def _begun(out: Storage) -> RecordedConfig:
+    """Return the record of a dataset that was begun. Raise UsageError if there is none."""
     recorded = RecordedConfig.read(out)
     if (
         recorded is None
@@ -231,11 +234,16 @@ def _look(out: Storage, verifying: bool) -> int:
         and describe_folder(out) in ("", KIND_NAMES[DATASET])
     ):
         raise UsageError(
-            f"--out {out.display_uri}: a dataset without its {CONFIG}; run the build again to write it, or prove a"
+            f"`out` {out.display_uri}: a dataset without its {CONFIG}; run the build again to write it, or prove a"
             f" copy of some files by `sha256sum -c --ignore-missing {CHECKSUMS}`"
         )
     if recorded is None:
-        raise UsageError(f"--out {out.display_uri} {explain_missing_dataset(out)}")
+        raise UsageError(f"`out` {out.display_uri} {explain_missing_dataset(out)}")
+    return recorded
+
+
+def _look(out: Storage, verifying: bool) -> int:
+    recorded = _begun(out)
     config = config_of(recorded, out)
     if verifying:
         return print_verification(out, recorded, config)
@@ -248,9 +256,9 @@ def _outcomes(text: str | None) -> frozenset[str]:
         return frozenset()
     wanted = frozenset(word.strip() for word in text.split(",") if word.strip())
     if unknown := sorted(wanted - set(_RETRIABLE)):
-        raise UsageError(f"--retry {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}")
+        raise UsageError(f"`retry` {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}")
     if not wanted:
-        raise UsageError(f"--retry {text!r} names no outcome; there are {', '.join(_RETRIABLE)}")
+        raise UsageError(f"`retry` {text!r} names no outcome; there are {', '.join(_RETRIABLE)}")
     return wanted
 
 

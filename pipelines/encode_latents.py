@@ -21,6 +21,7 @@ import click
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, split_query
+from nextscene.common.text import many
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
@@ -145,7 +146,7 @@ def _device(wanted: str | None) -> torch.device:
 
 def _print_summary(manifest: Manifest, place: Storage, seconds: float) -> None:
     clips, size = (sum(getattr(shard, name) for shard in manifest.shards) for name in ("count", "bytes"))
-    console.out.print(f"latents   {clips:,} clips in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB")
+    console.out.print(f"latents   {many(clips, 'clip')} in {many(len(manifest.shards), 'shard')}, {size / 1e6:,.1f} MB")
     console.out.print(f"time      {seconds:,.1f} s")
     console.out.print(f"set       {place.display_uri}", markup=False)
 

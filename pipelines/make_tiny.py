@@ -10,6 +10,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.common.text import many
 from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
@@ -80,7 +81,7 @@ def _make(data: str, out: Path, spec: ToySpec, recipe: str) -> None:
         make_toy_models(data, out, spec, min(2, os.cpu_count() or 1), tick)
     finally:
         bar.end()
-    console.out.print(f"made      {out}/qwen and {out}/ltx, of {len(clips):,} clips", markup=False)
+    console.out.print(f"made      {out}/qwen and {out}/ltx, of {many(len(clips), 'clip')}", markup=False)
     training = command("train", "--recipe", recipe, "--data", data, "--qwen", out / "qwen", "--ltx", out / "ltx")
     console.out.print(f"next      {training} …", markup=False)
 

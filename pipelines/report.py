@@ -15,6 +15,7 @@ import click
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
+from nextscene.common.text import many
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.locations import claim_out, open_out
 from nextscene.curation.sources import Source
@@ -80,7 +81,7 @@ def _write_dataset_report(out: str, place: Storage) -> None:
         update_checksum(ours, REPORT, page.sha256)
     console.out.print(f"report    {place.display_uri}/{REPORT}", markup=False)
     if damages := page.damages:
-        more = f", and {len(damages) - 1:,} clips more" if len(damages) > 1 else ""
+        more = f", and {many(len(damages) - 1, 'clip')} more" if len(damages) > 1 else ""
         console.fail(
             f"the dataset in {out} is damaged: {damages[0]}{more}; {command('verify', place.display_uri)}",
             console.ATTENTION,

@@ -19,6 +19,7 @@ from nextscene.common.prefetch import prefetch_map
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
 from nextscene.common.strict_json import parse_json
+from nextscene.common.text import many
 from nextscene.curation.ledger import Tally, read_ledger
 from nextscene.curation.sealing.committed import CommittedState, read_progress
 from nextscene.curation.sealing.damaged_shards import files_to_delete
@@ -97,7 +98,7 @@ def _refuse_lost_receipts(out: Storage, sizes: Sizes) -> None:
         return
     if receipts and not any(path in sizes for path in receipts):
         raise RunStopped(
-            f"{out.display_uri}: {MANIFEST} lists {len(receipts):,} shards, and none of them has its receipt any more"
+            f"{out.display_uri}: {MANIFEST} lists {many(len(receipts), 'shard')}, and none has its receipt any more"
             f" ({receipts[0]}, …); mount the disk that holds them, or delete {MANIFEST} to have them made anew"
         )
 

@@ -13,6 +13,7 @@ from nextscene.common.config_loader import flat
 from nextscene.common.errors import DamagedRecord
 from nextscene.common.hashing import file_sha256
 from nextscene.common.storage import Storage
+from nextscene.common.text import many
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Tally
 from nextscene.curation.plan import Plan
@@ -165,8 +166,8 @@ class _Proof:
         found = check_shard(self._out, self._recorded, self._config, name, clips, is_partial)
         if is_partial:
             yield to_build(
-                f"{name} is sealed with {len(found.rows):,} of its {len(clips):,} clips, the others are not decided;"
-                " run the build again to add them"
+                f"{name} is sealed with {len(found.rows):,} of its {many(len(clips), 'clip')}, the others are not"
+                " decided; run the build again to add them"
             )
         if found.receipt:
             self._receipts.append(replace(found.receipt, clip_ids=(), places=()))
@@ -270,7 +271,7 @@ class _Proof:
             yield f"by hash        {self._listed.compared:,} of the {self._listed.total:,} files that {CHECKSUMS} lists"
         yield f"by derivation  {_DERIVED}"
         if older := sum(not receipt.ledger_sha256 for receipt in self._receipts):
-            yield f"               of {older:,} shards sealed by an older version, the ledger by derivation only"
+            yield f"               of {many(older, 'shard')} sealed by an older version, the ledger by derivation only"
         yield f"by neither     {_UNCOVERED}"
         if self._config.judge_kind.pays:
             yield from self._answers.notes()

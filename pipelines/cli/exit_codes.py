@@ -63,7 +63,7 @@ def _fail(error: Exception, go_on: GoOn, damaged: str) -> None:
     """End the process with the line and exit code of the error. Return if the error is of none of the known kinds."""
     match error:
         case NotOurs():
-            console.fail(f"--out {error}", error.exit_code)
+            console.fail(f"`out` {error}", error.exit_code)
         case UsageError():
             console.fail(" ".join(str(error).splitlines()), error.exit_code)
         case ModuleNotFoundError():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+from typing import TYPE_CHECKING
 
 import click
 
-from nextscene.common.storage import Storage
+if TYPE_CHECKING:  # `nextscene --help` is quick without it
+    from nextscene.common.storage import Storage
 
 _SCRIPTS = {
     "build": "build_nsp.py",

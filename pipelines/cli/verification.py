@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nextscene.common.run_lock import live_holder
 from nextscene.common.storage import Storage
+from nextscene.common.text import many
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.verify.finding import Remedy
@@ -39,7 +40,7 @@ def print_verification(out: Storage, recorded: RecordedConfig, config: BuildConf
         return console.DONE
     remedy = Remedy.of(out, found)
     when = " Once that run has ended:" if runner else ""
-    console.out.print(f"{console.many(problems, 'problem')} found.{when} {_in_words(remedy)}")
+    console.out.print(f"{many(problems, 'problem')} found.{when} {_in_words(remedy)}")
     for path in remedy.delete:
         console.out.print(f"  {deletion(out, path)}", markup=False)
     if remedy.build:

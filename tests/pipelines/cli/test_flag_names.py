@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from nextscene.common.errors import RunStopped, UsageError
 from nextscene.pipelines.build_nsp import main as build
 from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.build_modes import retry
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.flag_names import with_flags
@@ -39,6 +40,7 @@ from nextscene.pipelines.train import main as train
         (train, "(`prices` FILE)", "(--prices FILE)"),
         (show, "`out` a/b; `folder` c", "OUT a/b; --extract c"),
         (show, "`retry` failed", "`retry` failed"),
+        (retry, "`out` x has an unfinished `retry` failed", "OUT x has an unfinished retry failed"),
         (build, "no column `video`; rename it to `caption`", "no column `video`; rename it to `caption`"),
         (build, "`ray start`, ``, `Out`, 'out', out", "`ray start`, ``, `Out`, 'out', out"),
         (train, "make them with `make_toy_models`", "make them with python pipelines/make_tiny.py"),
