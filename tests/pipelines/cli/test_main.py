@@ -125,7 +125,7 @@ def test_a_retry_of_what_was_never_begun_is_refused_and_begins_nothing(
     assert ended.stderr.startswith(f"error: {place} {tmp_path / 'typo'} holds no dataset: it is not there")
 
 
-def test_a_retry_of_an_unfinished_dataset_says_that_the_undecided_clips_come_first(
+def test_a_retry_says_that_the_undecided_clips_come_first(
     tmp_path: Path, inline: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, out = captioned_spans(tmp_path / "in", 3), tmp_path / "out"
