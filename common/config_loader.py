@@ -109,15 +109,16 @@ def renamed_settings(cls: type[Any]) -> dict[str, str]:
 def from_names(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Return the settings with `values` by dotted name, the others at their defaults.
 
-    Raise SettingsError. Warn of names of an earlier version, which still work. `where` begins every message.
+    Raise SettingsError. Warn of names of an earlier version, which still work. `where` begins every message; if it is
+    "", a message names a setting as an argument.
     """
     values = _with_names_of_today(cls, values, where)
     known = {one.name: one for one in leaves(cls)}
     for name, value in values.items():
         if name not in known:
-            raise SettingsError(f"{where}: {_unknown(name, value, known)}")
+            raise SettingsError(_at(where, _unknown(name, value, known), known))
         if not _fits(value, known[name]):
-            raise SettingsError(f"{where}: {name} = {value!r} should be {_in_words(known[name])}")
+            raise SettingsError(_at(where, f"{name} = {value!r} should be {_in_words(known[name])}", known))
     return _build(cls, values, "", where)
 
 
@@ -129,13 +130,13 @@ def from_tree(cls: type[T], tree: Mapping[str, Any], where: str) -> T:
 def load(cls: type[T], file: Path | None, given: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> T:
     """Return the settings `given`, else those of a TOML file, else those `recorded`, all by dotted name.
 
-    Raise SettingsError.
+    Raise SettingsError, which names a setting that was given as an argument: `unit_size`.
     """
     values: dict[str, Any] = {}
     if file is not None:
         values = _with_names_of_today(cls, _read(file), str(file))
         from_names(cls, values, str(file))
-    return from_names(cls, {**(recorded or {}), **values, **given}, "settings")
+    return from_names(cls, {**(recorded or {}), **values, **given}, "")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -181,7 +182,13 @@ def _build(cls: type[T], values: Mapping[str, Any], prefix: str, where: str) -> 
     try:
         return cls(**arguments)
     except ValueError as error:
-        raise SettingsError(f"{where}: {error}") from error
+        raise SettingsError(_at(where, str(error), {one.name for one in leaves(cls, prefix)})) from error
+
+
+def _at(where: str, text: str, known: Collection[str]) -> str:
+    """Return the message that `where` begins; if it is "", with the first of the `known` names in backquotes."""
+    name, space, rest = text.partition(" ")
+    return f"{where}: {text}" if where else f"`{name}`{space}{rest}" if name in known else text
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:

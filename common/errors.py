@@ -8,7 +8,7 @@
     │   └── DamagedRecord, DamagedShard (MissingShard, TooManyBadClips), DamagedVideo
     └── StoppedError    exit 3: storage, network, account or machine failed; the same command continues
         ├── RunStopped (RayFailed, AskingEnded, LeftUndecided, SourceGone, CannotSeal)
-        ├── StorageFault, DatasetChanged
+        ├── StorageFault (Unreachable), DatasetChanged
         ├── JudgeStopped (OverBudget)
         ├── PeerLost
         └── TrainingStopped (WorkersLost, TrainingPaused, OutOfMemory, LoaderKilled, DiskFull)
@@ -34,9 +34,13 @@ class DataError(NextSceneError):
 
 
 class StoppedError(NextSceneError):
-    """Storage, network, account or machine failed. All finished work is kept; the same command continues."""
+    """Storage, network, account or machine failed. All finished work is kept; the same command continues.
+
+    `needs_other_command` is True if it must be given otherwise then, as the message says.
+    """
 
     exit_code = 3
+    needs_other_command = False
 
 
 class RunStopped(StoppedError):
@@ -57,6 +61,8 @@ class LeftUndecided(AskingEnded):
 
 class SourceGone(RunStopped):
     """The source that OUT was planned from is missing at `location`."""
+
+    needs_other_command = True
 
     def __init__(self, message: str, location: str) -> None:
         super().__init__(message, location)

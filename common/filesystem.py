@@ -43,6 +43,12 @@ class StorageFault(StoppedError):
     """The disk, the network, a permission or a credential failed. No incomplete file was published."""
 
 
+class Unreachable(StorageFault):
+    """A bucket or a store that does not answer, or not to these keys."""
+
+    needs_other_command = True
+
+
 class BadLocation(UsageError, ValueError):
     """A location that cannot work: an unknown scheme, credentials in the URI, a path that leaves the root."""
 
@@ -68,7 +74,11 @@ def connect(uri: str) -> tuple[pafs.FileSystem, str]:
             raise BadLocation(f"{shown}: {first_line(error).replace(_limit_gcs_retries(uri), shown)}") from error
         return found
 
-    filesystem, path = with_retries("reach", "", shown, once)  # looks the bucket's region up on the network
+    try:
+        filesystem, path = with_retries("reach", "", shown, once)  # looks the bucket's region up on the network
+    except StorageFault as fault:
+        remedy = "check its name, the network, the keys and the endpoint, and run the command again"
+        raise Unreachable(f"{fault}; {remedy}") from fault
     if filesystem.type_name == "s3" and "tls_" not in uri:
         make, options = filesystem.__reduce__()
         filesystem = make(*options)  # retries 3 times; a file system made from a URI retries 11 times, for minutes
@@ -116,4 +126,4 @@ def with_retries(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
 def storage_fault(verb: str, path: str, root: str, fault: OSError | ArrowException) -> StorageFault:
     """Return the StorageFault for a failed operation on `path` in `root`."""
     reason = isinstance(fault, OSError) and fault.strerror
-    return StorageFault(f"cannot {verb} {path or '.'} in {root}: {reason or first_line(fault)}")
+    return StorageFault(f"cannot {verb} {f'{path} in {root}' if path else root}: {reason or first_line(fault)}")

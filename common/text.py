@@ -41,6 +41,11 @@ def identifier(text: str) -> str:
     return _BETWEEN_WORDS.sub("_", text[:_MAX_WORD]).strip("_")
 
 
+def many(count: int, thing: str) -> str:
+    """Return a count with its thing, in the plural unless there is one: `1 clip`, `2,000 clips`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line with text of an error's message, or the name of its class if there is none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from nextscene.common.errors import UsageError
+from nextscene.common.text import many
 from nextscene.curation.captioning_cost import UncaptionedClips
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
@@ -58,7 +59,8 @@ class SourceCheck:
         if not self._captioned and not self._config.judge_kind.can_caption:
             raise UsageError(
                 f"`source` {source.display_uri}: no clip has a caption, which `judge` {self._config.judge} needs;"
-                f" give a manifest with a `caption` column, or a .txt beside each video{self._instead(skipped)}"
+                f" give a manifest with a `caption` column, or a .txt beside each video, or have claude"
+                f" caption them: `judge` claude `caption_missing`{self._instead(skipped)}"
             )
         if not self._with_scene and self._config.judge_kind.reads_scenes:
             raise UsageError(
@@ -68,7 +70,8 @@ class SourceCheck:
             )
         if self.uncaptioned.count and judge_budget is not None and judge_budget.uncaptioned == "mistake":
             raise UsageError(
-                f"`source` {source.display_uri}: {self.uncaptioned.count:,} of {self.clips:,} clips have no caption;"
+                f"`source` {source.display_uri}: {self.uncaptioned.count:,} of {many(self.clips, 'clip')} without a"
+                " caption;"
                 f" captioning them first would cost {self._captioning(judge_budget)}; give `caption_missing` to have"
                 " that done, or `skip_uncaptioned` to leave those clips out"
             )

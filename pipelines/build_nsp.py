@@ -18,7 +18,6 @@ import click
 
 from nextscene.common.errors import UsageError
 from nextscene.common.ray_cluster.cluster import inside_job
-from nextscene.common.run_lock import live_holder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.inspect.status import status
@@ -29,7 +28,6 @@ from nextscene.curation.run.run import BuildRequest, build
 from nextscene.curation.sources.mapping.layout import Layout
 from nextscene.curation.sources.presets import PRESETS, split_preset
 from nextscene.curation.sources.several import SourceFile, join_locations
-from nextscene.curation.verify.verify import verify
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.registry import is_paid
 from nextscene.pipelines.cli import console
@@ -37,14 +35,12 @@ from nextscene.pipelines.cli.begun_dataset import BegunDataset, config_of
 from nextscene.pipelines.cli.build_report import print_finished, print_status
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
-from nextscene.pipelines.cli.exit_codes import handle_errors
-from nextscene.pipelines.cli.flag_names import with_flags
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.options import BudgetAmount, NoLimit, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE
-from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shared_options import ray_address_option
-from nextscene.pipelines.cli.shell import command
 from nextscene.pipelines.cli.stage_progress import BuildProgress
+from nextscene.pipelines.cli.verification import print_verification
 from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
 from nextscene.shards.format.folder_mark import DATASET, KIND_NAMES
 from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, PLAN
@@ -52,10 +48,10 @@ from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, PLAN
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 
 
-def _kept(given: Mapping[str, Any]) -> str:
+def _kept(given: Mapping[str, Any]) -> GoOn:
     if given["verifying"] or given["telling"] or given["estimating"]:
-        return "nothing was changed; run the same command again"
-    return "all that was finished is kept; run the same command again to continue"
+        return GoOn("nothing was changed", "run the same command again")
+    return GoOn("all that was finished is kept")
 
 
 @click.command(cls=Command)
@@ -117,7 +113,7 @@ def _kept(given: Mapping[str, Any]) -> str:
 @click.option("--map", type=EXISTING_FILE, help="A TOML file that says how the source is laid out.  [default: none]")
 @options(BuildConfig, without=("claude.model", "claude.prompt_version", "map", "sources"))
 @renamed("--claude.model", "--model")
-@handle_errors(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")
+@handle_errors(_kept, damaged="the dataset in {out} is damaged: {}; verify it, which names all that is wrong")
 def main(
     sources: tuple[str, ...],
     out: str,
@@ -163,7 +159,9 @@ def main(
         code = _look(open_out(out), verifying)
     else:
         _refuse_contradictions(estimating, assume, retry, stop_after)
-        begun = BegunDataset.at(open_out(out))
+        outcomes, begun = _outcomes(retry), BegunDataset.at(open_out(out))
+        if outcomes and not begun.damage:
+            _begun(begun.out)
         is_alone, source = source is None, begun.source(source)
         layout = Layout.read(flags["map"]).text if flags["map"] else None
         own = {"claude__model": model, "map": layout, "sources": listed.text if listed.source else None}
@@ -175,13 +173,13 @@ def main(
             out,
             settings,
             workers,
-            _outcomes(retry),
+            outcomes,
             ray_address,
             asking.judge_budget,
             stop_after,
             asking.judge_unavailable,
         )
-        only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
+        only = {"--model": model, "`estimate`": estimating, "--assume": assume, "--budget-usd": budget_usd}
         captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
         _refuse_without_claude(settings, begun, {**only, **captions, "--batches": batches, "--prices": prices})
         code = print_estimate(order, assume) if estimating else _build(order, partial)
@@ -224,14 +222,15 @@ def _refuse_without_claude(config: BuildConfig, begun: BegunDataset, given: dict
     remedy = "give --judge claude"
     if judge is not None and not is_paid(judge):  # which OUT would refuse
         remedy = (
-            f"leave it out, since --out {begun.out.display_uri} was begun with judge {judge}, or choose another --out"
+            f"leave it out, since `out` {begun.out.display_uri} was begun with judge {judge}, or choose another `out`"
         )
     for flag, value in given.items():
         if value and not config.judge_kind.pays:
             raise UsageError(f"{flag} means nothing with --judge {config.judge}, which asks nobody; {remedy}")
 
 
-def _look(out: Storage, verifying: bool) -> int:
+def _begun(out: Storage) -> RecordedConfig:
+    """Return the record of a dataset that was begun. Raise UsageError if there is none."""
     recorded = RecordedConfig.read(out)
     if (
         recorded is None
@@ -239,39 +238,21 @@ def _look(out: Storage, verifying: bool) -> int:
         and describe_folder(out) in ("", KIND_NAMES[DATASET])
     ):
         raise UsageError(
-            f"--out {out.display_uri}: a dataset without its {CONFIG}; run the build again to write it, or prove a"
+            f"`out` {out.display_uri}: a dataset without its {CONFIG}; run the build again to write it, or prove a"
             f" copy of some files by `sha256sum -c --ignore-missing {CHECKSUMS}`"
         )
     if recorded is None:
-        raise UsageError(f"--out {out.display_uri} {explain_missing_dataset(out)}")
+        raise UsageError(f"`out` {out.display_uri} {explain_missing_dataset(out)}")
+    return recorded
+
+
+def _look(out: Storage, verifying: bool) -> int:
+    recorded = _begun(out)
     config = config_of(recorded, out)
-    if not verifying:
-        print_status(status(out, config), config, out)
-        return console.DONE
-    runner = live_holder(out)
-    if runner:
-        console.out.print(
-            f"A run is at work there: {runner.run_id} on {runner.host}, process {runner.pid}. What follows may be its"
-            " unfinished work; verify again when it has ended.",
-            markup=False,
-        )
-    watch = ProgressLine("verifying")
-    try:
-        found = list(verify(out, recorded, config, watch))
-    finally:
-        watch.end()
-    for finding in sorted(found, key=lambda finding: not finding.wrong):
-        console.out.print(console.visible(with_flags(finding.text)), markup=False)
-    problems = sum(finding.wrong for finding in found)
-    if problems:
-        build = command("build", "--out", out.display_uri)
-        console.out.print(f"the build      {build}{'  # once that run has ended' if runner else ''}", markup=False)
-    console.out.print(
-        f"{problems:,} problem{'s' if problems > 1 else ''} found."
-        if problems
-        else "The dataset is whole: shards, ledgers, plan and all that sums them up agree."
-    )
-    return console.ATTENTION if problems else console.DONE
+    if verifying:
+        return print_verification(out, recorded, config)
+    print_status(status(out, config), config, out)
+    return console.DONE
 
 
 def _outcomes(text: str | None) -> frozenset[str]:
@@ -279,9 +260,9 @@ def _outcomes(text: str | None) -> frozenset[str]:
         return frozenset()
     wanted = frozenset(word.strip() for word in text.split(",") if word.strip())
     if unknown := sorted(wanted - set(_RETRIABLE)):
-        raise UsageError(f"--retry {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}")
+        raise UsageError(f"`retry` {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}")
     if not wanted:
-        raise UsageError(f"--retry {text!r} names no outcome; there are {', '.join(_RETRIABLE)}")
+        raise UsageError(f"`retry` {text!r} names no outcome; there are {', '.join(_RETRIABLE)}")
     return wanted
 
 

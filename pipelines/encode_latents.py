@@ -21,9 +21,10 @@ import click
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, split_query
+from nextscene.common.text import many
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.paths import check_dataset, check_out, located
 from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shared_options import data_option, ltx_option
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     import torch
 
 _READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them"
-_GO_ON = "the shards that are finished are kept; run the same command again to continue"
+_GO_ON = GoOn("the shards that are finished are kept")
 
 
 def _width_and_height(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, int]:
@@ -145,7 +146,7 @@ def _device(wanted: str | None) -> torch.device:
 
 def _print_summary(manifest: Manifest, place: Storage, seconds: float) -> None:
     clips, size = (sum(getattr(shard, name) for shard in manifest.shards) for name in ("count", "bytes"))
-    console.out.print(f"latents   {clips:,} clips in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB")
+    console.out.print(f"latents   {many(clips, 'clip')} in {many(len(manifest.shards), 'shard')}, {size / 1e6:,.1f} MB")
     console.out.print(f"time      {seconds:,.1f} s")
     console.out.print(f"set       {place.display_uri}", markup=False)
 

@@ -30,7 +30,7 @@ from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.evaluation_report import print_evaluation, unjudged_models
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.generation import MOST_SEED, SAMPLES, sampling_options, scenes_in
 from nextscene.pipelines.cli.options import chosen, dollars, options
 from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_dataset, check_out
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from nextscene.training.config import PromptForm
 
 _VBENCH = "--vbench: its videos are not judged here,"
-_GO_ON = "the videos and the answers so far are kept, and the same command continues from them"
+_GO_ON = GoOn("the videos and the answers so far are kept")
 
 
 @dataclass(frozen=True)

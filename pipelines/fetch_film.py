@@ -24,7 +24,7 @@ from nextscene.common.hashing import path_sha256
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.paths import LocalPath, check_free
 
 _PACKAGE = "moviepy==2.2.1"
@@ -40,7 +40,7 @@ _SHOTS = resources.files("nextscene.samples") / "big_buck_bunny.csv"
 
 @click.command(cls=Command)
 @click.argument("folder", type=LocalPath())
-@handle_errors("what is in FOLDER is whole; run the same command again to continue")
+@handle_errors(GoOn("what is in FOLDER is whole"))
 def main(folder: Path) -> None:
     """Fetch the sample film and its captioned shot list.
 

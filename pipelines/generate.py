@@ -26,7 +26,7 @@ from nextscene.evaluation.video_folder import RECORDS, Record, VideoFolder
 from nextscene.evaluation.videos import generate, make_missing, open_generator, video_record
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.generation import MOST_SEED, SAMPLES, sampling_options, scenes_in, wrong_with
 from nextscene.pipelines.cli.paths import EXISTING_FILE, LocalPath, check_out, check_writable
 from nextscene.pipelines.cli.progress import ProgressLine
@@ -39,7 +39,7 @@ from nextscene.training.model.model_folders import export_of
 if TYPE_CHECKING:
     from nextscene.training.config import PromptForm
 
-_GO_ON = "the videos that are finished are kept; run the same command again to continue"
+_GO_ON = GoOn("the videos that are finished are kept")
 
 
 @click.command(cls=Command)

@@ -18,15 +18,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
+from nextscene.common.text import many
 from nextscene.curation.media.video_writer import encode_video
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.paths import LocalPath, check_free
 from nextscene.pipelines.cli.progress import ProgressBar
 from nextscene.samples.shapes.clips import ShapeClip, dataset_clips, held_out_scenes, rare_scenes
 from nextscene.samples.shapes.drawing import draw_clip
+from nextscene.shards.format.folder_mark import SHAPES, NotOurs, claimed
 
 FRAMES, WIDTH, HEIGHT, FPS = 9, 832, 480, 16.0
 MANIFEST = "clips.csv"
@@ -35,7 +38,7 @@ HELD_OUT, RARE = "held_out.txt", "rare.txt"
 
 @click.command(cls=Command)
 @click.argument("folder", type=LocalPath())
-@handle_errors("what is in FOLDER is whole; run the same command again to continue")
+@handle_errors(GoOn("what is in FOLDER is whole"))
 def main(folder: Path) -> None:
     """Draw a world of moving shapes that can be learned.
 
@@ -45,11 +48,21 @@ def main(folder: Path) -> None:
     evaluate --scenes. FOLDER/rare.txt has scenes whose right effect is rare in the videos. What is there already is
     not drawn again.
 
-    Exit codes: 0 done, 3 stopped by storage, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
+    FOLDER is new, empty, or one of before.
+
+    Exit codes: 0 done, 2 wrong usage, 3 stopped by storage, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
     check_free(folder.absolute())
-    out = Storage.at(folder)
-    clips = dataset_clips()
+    try:
+        with claimed(Storage.at(folder), SHAPES) as out:
+            clips = dataset_clips()
+            _draw_all(clips, out)
+    except NotOurs as mistake:
+        raise UsageError(f"FOLDER {mistake}") from mistake
+    console.out.print(f"drawn     {many(len(clips), 'clip')}, listed in {folder / MANIFEST}", markup=False)
+
+
+def _draw_all(clips: Sequence[ShapeClip], out: Storage) -> None:
     missing = [clip for clip in clips if not out.stat(_file(clip))]
     bar = ProgressBar("clips")
     bar.begin(len(clips), len(clips) - len(missing))
@@ -62,7 +75,6 @@ def main(folder: Path) -> None:
     out.write_if_changed(HELD_OUT, _lines(held_out_scenes()))
     out.write_if_changed(RARE, _lines(rare_scenes()))
     out.write_if_changed(MANIFEST, _table(clips))
-    console.out.print(f"drawn     {len(clips):,} clips, listed in {folder / MANIFEST}", markup=False)
 
 
 def _file(clip: ShapeClip) -> str:

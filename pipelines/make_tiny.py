@@ -10,6 +10,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.common.text import many
 from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
@@ -21,7 +22,7 @@ import click
 
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
 from nextscene.pipelines.cli.progress import ProgressBar
 from nextscene.pipelines.cli.shared_options import data_option
@@ -29,7 +30,7 @@ from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import TOYS
 from nextscene.training.tiny.spec import SPECS, ToySpec
 
-_GO_ON = "nothing was written; run the same command again"
+_GO_ON = GoOn("nothing was written", "run the same command again")
 
 
 @click.command(cls=Command)
@@ -80,7 +81,7 @@ def _make(data: str, out: Path, spec: ToySpec, recipe: str) -> None:
         make_toy_models(data, out, spec, min(2, os.cpu_count() or 1), tick)
     finally:
         bar.end()
-    console.out.print(f"made      {out}/qwen and {out}/ltx, of {len(clips):,} clips", markup=False)
+    console.out.print(f"made      {out}/qwen and {out}/ltx, of {many(len(clips), 'clip')}", markup=False)
     training = command("train", "--recipe", recipe, "--data", data, "--qwen", out / "qwen", "--ltx", out / "ltx")
     console.out.print(f"next      {training} …", markup=False)
 

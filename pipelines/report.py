@@ -15,6 +15,7 @@ import click
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
+from nextscene.common.text import many
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.locations import claim_out, open_out
 from nextscene.curation.sources import Root
@@ -22,7 +23,7 @@ from nextscene.curation.sources.several import source_at
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.checksums import update_checksum
 from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
@@ -33,7 +34,7 @@ from nextscene.training.checkpoint_info import METRICS
 
 @click.command(cls=Command)
 @click.argument("out")
-@handle_errors("nothing was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
+@handle_errors(GoOn("nothing was changed", "run the same command again"), damaged="the dataset in {out} is damaged: {}")
 def main(out: str) -> None:
     """Write OUT/report.html, the page of a dataset, training or evaluation.
 
@@ -81,7 +82,7 @@ def _write_dataset_report(out: str, place: Storage) -> None:
         update_checksum(ours, REPORT, page.sha256)
     console.out.print(f"report    {place.display_uri}/{REPORT}", markup=False)
     if damages := page.damages:
-        more = f", and {len(damages) - 1:,} clips more" if len(damages) > 1 else ""
+        more = f", and {many(len(damages) - 1, 'clip')} more" if len(damages) > 1 else ""
         console.fail(
             f"the dataset in {out} is damaged: {damages[0]}{more}; {command('verify', place.display_uri)}",
             console.ATTENTION,

@@ -22,6 +22,7 @@ from rich.text import Text
 from nextscene.common.errors import UsageError
 from nextscene.common.location import is_inside
 from nextscene.common.storage import BadLocation, Storage
+from nextscene.common.text import many
 from nextscene.common.typed_path import check_typed_path
 from nextscene.curation import inspect
 from nextscene.curation.config import BuildConfig
@@ -34,8 +35,8 @@ from nextscene.pipelines.build_nsp import main as build
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.console import many, visible
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.console import visible
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.dataset_hints import describe_folder
@@ -56,7 +57,9 @@ _KINDS: dict[type, str] = {DatasetOverview: "dataset", ShardHistory: "shard", Cl
     metavar="FOLDER",
     help="Also write the members of the clip, or of all clips of the shard, into FOLDER.",
 )
-@handle_errors("nothing in OUT was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
+@handle_errors(
+    GoOn("nothing in OUT was changed", "run the same command again"), damaged="the dataset in {out} is damaged: {}"
+)
 def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     """Show the dataset in OUT, or one clip or shard of it.
 
@@ -82,7 +85,7 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     else:
         _print(Page(place.display_uri), story)
     if written:
-        console.err.print(f"{len(written)} files written into {folder}", markup=False)
+        console.err.print(f"{many(len(written), 'file')} written into {folder}", markup=False)
     if damages:
         console.fail(f"the dataset in {out} is damaged: {damages[0]}", console.ATTENTION)
     sys.exit(console.DONE)

@@ -29,7 +29,7 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command, renamed
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.cli.generation import scenes_in
 from nextscene.pipelines.cli.options import chosen, dollars, given_settings, options
@@ -128,7 +128,9 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 @click.option("--judge-model", help=f"Model of the judge of --stage rl.  [default: {ClaudeConfig().model}]")
 @options(Recipe, without=("name", "stage", "after", "reward.judge.model", *_NOT_ASKED), in_recipes=_set_by_recipes())
 @renamed("--reward.judge.model", "--judge-model")
-@handle_errors("what is in checkpoints is kept; the same command with --resume continues from the last one")
+@handle_errors(
+    GoOn("what is in checkpoints is kept", "run the same command again with --resume to continue from the last one")
+)
 def main(
     stage: str,
     data: tuple[str, ...],

@@ -63,8 +63,8 @@ def _source_of(out: Storage, location: str, config: BuildConfig) -> Source:
             recorded = None
         if recorded and recorded.source == expected_source(location).recorded_uri:
             raise SourceGone(
-                f"`source` {recorded.source} is not there, and {out.display_uri} was planned from it; is its disk"
-                " mounted? If it has moved, name its new place",
+                f"`source` {recorded.source} is not there, and {out.display_uri} was planned from it; mount its disk"
+                " and run the same command again, or, if it has moved, name its new place with `source`",
                 location,
             ) from mistake
         raise

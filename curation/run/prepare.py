@@ -12,6 +12,7 @@ from typing import Any
 from nextscene.common import ffmpeg
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
+from nextscene.common.text import many
 from nextscene.curation.config import CUT_VERSION, LEGACY_VALUES, BuildConfig, as_tables
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
@@ -119,6 +120,6 @@ def differs_on_uncaptioned(out: Storage, config: BuildConfig, judge_budget: Judg
     name, was = ("`skip_uncaptioned`", "`caption_missing`") if skips else ("`caption_missing`", "`skip_uncaptioned`")
     count = plan.uncaptioned or plan.skipped
     raise UsageError(
-        f"`out` {out.display_uri} was planned as with {was}, for {count:,} clips without a caption;"
+        f"`out` {out.display_uri} was planned as with {was}, for {many(count, 'clip')} without a caption;"
         f" leave {name} out, or choose another `out`"
     )

@@ -14,6 +14,7 @@ from nextscene.common.errors import AskingEnded, DamagedRecord, RunStopped, Sour
 from nextscene.common.ray_cluster.supervisor import supervise
 from nextscene.common.run_lock import Heartbeat, hold_lock
 from nextscene.common.storage import StorageFault
+from nextscene.common.text import many
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
@@ -161,6 +162,8 @@ class _Run:
         state, tally = repair_commits(self._out, units_per_shard)
         clean_up(self._out, state, units_per_shard)
         self._begin(tally.total, len(state.sealed) - len(state.partial))
+        if self._order.retry and (undecided := self._plan.clips - tally.total):
+            _log.warning("first the %s not decided yet, then the retry", many(undecided, "clip"))
         try:
             state = self._finish(state)
             if self._order.retry:

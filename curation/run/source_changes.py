@@ -16,6 +16,7 @@ import numpy as np
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import BadLocation, Storage, StorageFault
+from nextscene.common.text import many
 from nextscene.curation.plan_index import PlanIndex
 from nextscene.curation.plan_writer import with_preceding_captions
 from nextscene.curation.recorded_config import RecordedConfig
@@ -98,7 +99,7 @@ class SourceComparison:
 
 def _counted(clips: SourceDifference, kind: DifferenceKind) -> str:
     more = ", …" if clips.count > len(clips.names) else ""
-    return f"{clips.count:,} {'clip' if clips.count == 1 else 'clips'} {kind} ({', '.join(clips.names)}{more})"
+    return f"{many(clips.count, 'clip')} {kind} ({', '.join(clips.names)}{more})"
 
 
 def read_previous_config(out: Storage) -> RecordedConfig | None:

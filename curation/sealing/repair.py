@@ -19,9 +19,11 @@ from nextscene.common.prefetch import prefetch_map
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
 from nextscene.common.strict_json import parse_json
+from nextscene.common.text import many
 from nextscene.curation.ledger import Tally, read_ledger
 from nextscene.curation.recorded_config import clips_of
 from nextscene.curation.sealing.committed import CommittedState, read_progress
+from nextscene.curation.sealing.damaged_shards import files_to_delete
 from nextscene.curation.sealing.seal_shard import CannotSeal, discard_shard, seal_shard
 from nextscene.curation.summary import sums_of_last_run
 from nextscene.judge.spending.answer_segments import CALLS
@@ -96,7 +98,7 @@ def _refuse_lost_receipts(out: Storage, sizes: Sizes) -> None:
         return
     if receipts and not any(path in sizes for path in receipts):
         raise RunStopped(
-            f"{out.display_uri}: {MANIFEST} lists {len(receipts):,} shards, and none of them has its receipt any more"
+            f"{out.display_uri}: {MANIFEST} lists {many(len(receipts), 'shard')}, and none has its receipt any more"
             f" ({receipts[0]}, …); mount the disk that holds them, or delete {MANIFEST} to have them made anew"
         )
 
@@ -106,7 +108,8 @@ def _refuse_lost_tars(out: Storage, sizes: Sizes, receipts: Sequence[Receipt | L
     if len(tars) > 1 and not any(path in sizes for path in tars):  # a single tar may have been lost alone
         raise RunStopped(
             f"{out.display_uri}: {len(tars):,} shards have receipts, and none of them has its tar any more"
-            f" ({tars[0]}, …); mount the disk that holds them, or delete the receipts to have the shards made anew"
+            f" ({tars[0]}, …); mount the disk that holds them, or delete the receipts and {MANIFEST} to have the shards"
+            " made anew"
         )
 
 
@@ -145,7 +148,8 @@ def _mend_shard(out: Storage, sizes: Sizes, receipt: Receipt) -> None:
 
 
 def _restore(out: Storage, name: ShardName, fault: str) -> str:
-    files = f"{name.tar}, {name.offsets}, {name.receipt} and {name.ledger}"
+    *others, last = files_to_delete(out, [name])
+    files = f"{', '.join(others)} and {last}" if others else last
     return (
         f"{out.display_uri}: {fault}; restore it from a copy, or delete {files} to have the shard made anew from its"
         " source, if that still has all of it"

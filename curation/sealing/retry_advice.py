@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nextscene.common.text import many
 from nextscene.curation.config import CUT_VERSION
 from nextscene.curation.outcome import NEEDS_ATTENTION, NO_FILE
 from nextscene.curation.sealing.retry import OpenRetry
@@ -49,11 +50,7 @@ def advise_retries(ends: Iterable[tuple[str, str, int]]) -> list[RetryAdvice]:
         if mended
         else []
     )
-    return found + (
-        [RetryAdvice("refused", f"to ask about {refused:,} {'clip' if refused == 1 else 'clips'} once more")]
-        if refused
-        else []
-    )
+    return found + ([RetryAdvice("refused", f"to ask about {many(refused, 'clip')} once more")] if refused else [])
 
 
 def accepted_retries(

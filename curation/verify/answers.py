@@ -14,6 +14,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row
 from nextscene.curation.paid_calls import sums_of
 from nextscene.curation.storable_row import UNWRITABLE
+from nextscene.curation.verify.finding import Finding
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.base import Call
 from nextscene.judge.errors import JudgeStopped
@@ -41,9 +42,9 @@ class Answers:
         faults = ((row, self._fault(row)) for row in rows)
         return [f"the row of clip {row.clip_id}: {fault}" for row, fault in faults if fault]
 
-    def books(self) -> Iterator[str]:
+    def books(self) -> Iterator[Finding]:
         """Yield what is wrong with the answers themselves, and with the record of what they cost."""
-        yield from self._damaged
+        yield from map(Finding, self._damaged)
         if self._stored is None or self._damaged:
             return
         try:
@@ -51,10 +52,11 @@ class Answers:
         except JudgeStopped:
             return  # reported as a file that was changed
         if record and not record.is_open and record.spent != self._stored.spent:
-            yield (
+            text = (
                 f"{ACCOUNT} says ${record.spent:f} was spent, the stored answers cost ${self._stored.spent:f};"
                 f" delete {INDEX} and run the build again to count them anew"
             )
+            yield Finding(text, delete=(INDEX,), build=True)
 
     def notes(self) -> Iterator[str]:
         """Yield notes about the answers, once the rows of all shards were passed to `faults`."""

@@ -125,11 +125,11 @@ class BegunDataset:
         spent = spent_so_far(self.out)
         so_far = f"; ${spent:,.4f} is spent on it so far" if spent else ""
         if noted and (self.recorded or noted.budget is not None):
-            return f"--out {self.out.display_uri}: its {TERMS} is that of another dataset{so_far}; {remedy}"
+            return f"`out` {self.out.display_uri}: its {TERMS} is that of another dataset{so_far}; {remedy}"
         asked = self.recorded and is_paid(self.recorded.identity_settings.get("judge"))
         if is_alone and (asked or (spent is not None and self.out.stat(PLAN))):
             return (
-                f"--out {self.out.display_uri} was begun by a version that kept no budget, so nothing says what may be"
+                f"`out` {self.out.display_uri} was begun by a version that kept no budget, so nothing says what may be"
                 f" spent{so_far}; {remedy}"
             )
         return ""

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nextscene.common.storage import Storage
+from nextscene.common.text import many
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.inspect.nothing_kept import why_nothing_is_kept
 from nextscene.curation.inspect.status import Status
@@ -94,7 +95,7 @@ def _not_compared(found: SourceComparison) -> str:
         "other columns": (found.unchecked_columns, ", which an older version planned"),
         "contents": (found.unchecked_contents, ", whose files have another time"),
     }
-    skipped_line = [f"{what} of {console.many(count, 'clip')}{why}" for what, (count, why) in counts.items() if count]
+    skipped_line = [f"{what} of {many(count, 'clip')}{why}" for what, (count, why) in counts.items() if count]
     return f"not compared: {'; '.join(skipped_line)}" if skipped_line else ""
 
 
@@ -105,10 +106,10 @@ def _print_summary(summary: BuildSummary, out: Storage) -> None:
     table.columns[2].justify = "right"
     console.out.print(table)
     console.out.print(
-        f"planned   {summary.planned:,} clips, {summary.decided:,} decided, {summary.samples:,} in shards"
+        f"planned   {many(summary.planned, 'clip')}, {summary.decided:,} decided, {summary.samples:,} in shards"
     )
     console.out.print(
-        f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned"
+        f"shards    {many(summary.tars, 'tar')}, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned"
     )
     if summary.passed_over != {}:
         console.out.print(f"not read  {skipped_line(summary.passed_over)}", markup=False)
@@ -139,14 +140,14 @@ def _next(finished: BuildResult, out: Storage) -> Iterator[str]:
     if summary.complete:
         yield command("verify", out.display_uri)
     else:
-        yield f"{_build(out)}  # for the {summary.planned - summary.decided:,} clips that are left"
+        yield f"{_build(out)}  # for the {many(summary.planned - summary.decided, 'clip')} left"
 
 
 def _print_retimed(count: int) -> None:
     if count:
         console.out.print(
-            f"retimed   {count:,} clips of files with another time than planned, as many bytes, and the same contents"
-            " where the plan knows them"
+            f"retimed   {many(count, 'clip')} of files with another time than planned, as many bytes, and the same"
+            " contents where the plan knows them"
         )
 
 
@@ -162,8 +163,8 @@ def print_status(now: Status, config: BuildConfig, out: Storage) -> None:
         console.out.print(f"not read  {skipped_line(now.passed_over)}", markup=False)
     _print_retimed(now.tally.remarks[RETIMED])
     if now.retry:
-        left = f"{now.retry_left:,} of its {len(now.retry.shards):,} shards are left"
-        console.out.print(f"retry     {with_flags(now.retry.argument)}: {left}", markup=False)
+        left = f"{now.retry_left:,} of its {many(len(now.retry.shards), 'shard')} left"
+        console.out.print(f"retry     {now.retry.words}: {left}", markup=False)
     if now.spending:
         console.out.print(f"spent     {_spent(now.spending)}", markup=False)
     if now.runner is None:

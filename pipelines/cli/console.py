@@ -14,7 +14,7 @@ from typing import IO, Any, NoReturn, cast
 import click
 from rich.console import Console
 
-from nextscene.pipelines.cli.flag_names import running_command, with_flags
+from nextscene.pipelines.cli.flag_names import running_commands, with_flags
 
 DONE, ATTENTION, USAGE, STOPPED = 0, 1, 2, 3
 
@@ -49,10 +49,6 @@ def fail(message: object, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def many(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
-
-
 def visible(text: str) -> str:
     """Escape control characters in text from data, so that it cannot steer the terminal."""
     return "".join(_escaped(letter) if unicodedata.category(letter) in _UNSEEN else letter for letter in text)
@@ -76,14 +72,14 @@ def log_to_stderr() -> None:
     The flags are those of the command that runs now, also for records of other threads.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(_VisibleFormatter(running_command()))
+    handler.setFormatter(_VisibleFormatter(running_commands()))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 class _VisibleFormatter(logging.Formatter):
-    def __init__(self, command: click.Command | None) -> None:
+    def __init__(self, commands: tuple[click.Command, ...]) -> None:
         super().__init__("%(message)s")
-        self._command = command
+        self._commands = commands
 
     def format(self, record: logging.LogRecord) -> str:
-        return _visible_lines(with_flags(super().format(record), self._command))
+        return _visible_lines(with_flags(super().format(record), *self._commands))

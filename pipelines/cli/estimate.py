@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from rich.table import Table
 
 from nextscene.common.errors import UsageError
+from nextscene.common.text import many
 from nextscene.curation.inspect.cost_estimate import estimate
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.run.existing_plan import check_settings, find_existing_plan
@@ -62,23 +63,27 @@ def print_estimate(order: BuildRequest, assumed: str) -> int:
         column.justify = "right"
     for name, values in rows.items():
         table.add_row(name, *values)
-    console.out.print(f"{found.clips:,} clips to be decided, asked of {judge_budget.price.model}; nothing was sent.")
+    console.out.print(
+        f"{many(found.clips, 'clip')} to be decided, asked of {judge_budget.price.model}; nothing was sent."
+    )
     console.out.print(table)
     if opened := open_retry(out) if planned else None:
         clips, shards = count_retried(CommittedState.read(out, config.units_per_shard), out, opened)
         console.out.print(
-            f"retry     {with_flags(opened.argument)} is not finished: {console.many(clips, 'clip')} in"
-            f" {console.many(shards, 'shard')} {'is' if clips == 1 else 'are'} left, not counted here",
+            f"retry     {with_flags(opened.argument)} is not finished: {many(clips, 'clip')} in"
+            f" {many(shards, 'shard')} {'is' if clips == 1 else 'are'} left, not counted here",
             markup=False,
         )
     if found.missing:
-        console.out.print(f"missing   no file for {found.missing:,} clips, which will fail and cost nothing")
+        console.out.print(f"missing   no file for {many(found.missing, 'clip')}, which will fail and cost nothing")
     if found.flawed:
-        console.out.print(f"captions  none that can be used for {found.flawed:,} clips, which end so and cost nothing")
+        console.out.print(
+            f"captions  none that can be used for {many(found.flawed, 'clip')}, which will end so and cost nothing"
+        )
     if found.uncaptioned:
         asks = not planned and judge_budget.uncaptioned == "mistake"
         wanted = "; the run wants --caption-missing for that, or --skip-uncaptioned" if asks else ""
-        console.out.print(f"captions  none for {found.uncaptioned:,} clips, which are captioned first{wanted}")
+        console.out.print(f"captions  none for {many(found.uncaptioned, 'clip')}, to be captioned first{wanted}")
     if found.passed_over != {}:
         console.out.print(f"not read  {skipped_line(found.passed_over)}", markup=False)
     console.out.print(

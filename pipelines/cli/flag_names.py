@@ -22,28 +22,42 @@ class OldName(click.Option):
         self.now = now
 
 
-def running_command() -> click.Command | None:
-    """Return the command that this thread runs; None in a thread that was started by a command, or without one."""
-    context = click.get_current_context(silent=True)
-    return context.command if context else None
+def running_commands() -> tuple[click.Command, ...]:
+    """Return the command that this thread runs, last the one that the user called: `nextscene retry` runs `build`.
+
+    In a thread that was started by a command, or without one, there are none.
+    """
+    context, found = click.get_current_context(silent=True), list[click.Command]()
+    while context and not isinstance(context.command, click.Group):
+        found.append(context.command)
+        context = context.parent
+    return tuple(found)
 
 
-def with_flags(message: str, command: click.Command | None = None) -> str:
-    """Return a message of the rooms below with flags of `command`, by default the running one, in place of names.
+def with_flags(message: str, *commands: click.Command) -> str:
+    """Return a message of the rooms below with flags of `commands`, by default the running ones, in place of names.
 
     The rooms below name an argument or a setting as Python does, in backquotes: `out`, `budget_usd`,
-    `limits.clip_seconds`. An argument without a flag is named as in the command's usage: OUT. A name that is no
-    parameter of the command stays as it is, in its backquotes, which say that it is meant literally: most are columns
-    of a manifest. Text of a user that looks like a parameter's name is replaced too, since nothing tells them apart.
+    `limits.clip_seconds`. An argument without a flag is named as in the command's usage: OUT. The name of the command
+    itself, as `retry`, loses its backquotes. A name that is neither stays as it is, in its backquotes, which say that
+    it is meant literally: most are columns of a manifest. Text of a user that looks like a parameter's name is replaced
+    too, since nothing tells them apart.
     """
-    of = command or running_command()
-    known = dict(pair for one in of.params for pair in _names(one)) if of else {}
+    of = commands or running_commands()
+    known = dict(pair for command in of for pair in _names_of(command))
 
     def flag(name: re.Match[str]) -> str:
         subcommand = _COMMANDS.get(name[1])
         return known.get(name[1]) or (shell.command(subcommand) if of and subcommand else name[0])
 
     return _NAME.sub(flag, message)
+
+
+def _names_of(command: click.Command) -> Iterator[tuple[str, str]]:
+    if command.name:
+        yield command.name, command.name
+    for parameter in command.params:
+        yield from _names(parameter)
 
 
 def _names(parameter: click.Parameter) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ import click
 
 from nextscene.common.config_loader import leaves
 from nextscene.common.errors import UsageError
+from nextscene.common.text import many
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.options import Finite, in_toml, setting_option
 from nextscene.training.generation.base import ORIGINAL_FPS, Sampling
@@ -68,7 +69,7 @@ def scenes_in(flag: str, file: Path) -> list[str]:
     if not scenes:
         raise UsageError(f"{flag} {file} holds no scene; give one on each line")
     if blank := len(lines) - len(scenes):
-        console.err.print(f"{flag} {file}: {blank:,} blank line{'s' if blank > 1 else ''} skipped", markup=False)
+        console.err.print(f"{flag} {file}: {many(blank, 'blank line')} skipped", markup=False)
     return scenes
 
 

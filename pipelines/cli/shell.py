@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:  # `nextscene --help` is quick without it
+    from nextscene.common.storage import Storage
 
 _SCRIPTS = {
     "build": "build_nsp.py",
@@ -25,6 +29,12 @@ def command(name: str, *words: object) -> str:
     """
     parts = ("nextscene", name, *words) if _is_subcommand() else ("python", *_script(name, *words))
     return " ".join(_quoted(str(part)) for part in parts)
+
+
+def deletion(out: Storage, path: str) -> str:
+    """Return the command that deletes a file of a folder; for an object store a # comment, which a shell ignores."""
+    local = out.local_path(path)
+    return f"# delete {out.display_uri}/{path}" if local is None else f"rm {_quoted(str(local))}"
 
 
 def _is_subcommand() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from nextscene.common.text import many
 from nextscene.curation.progress import Stages
 from nextscene.pipelines.cli.progress import ProgressBar, calls_in_words
 
@@ -39,8 +40,8 @@ class BuildProgress:
         rate = (done.cut - self._before.cut) / max(time.monotonic() - self._began, 1e-9)
         asked = f"; {calls_in_words(asking)}" if asking else ""
         return (
-            f"screened {done.screened:,}, asked {done.asked:,}, cut {done.cut:,} of {planned.cut:,} clips,"
-            f" sealed {done.sealed:,} of {planned.sealed:,} shards; {rate:.1f} clips a second{asked}"
+            f"screened {done.screened:,}, asked {done.asked:,}, cut {done.cut:,} of {many(planned.cut, 'clip')},"
+            f" sealed {done.sealed:,} of {many(planned.sealed, 'shard')}; {rate:.1f} clips a second{asked}"
         )
 
 

@@ -25,6 +25,7 @@ from nextscene.shards.format.unmarked_folders import (
     LATENTS,
     PIECE,
     RUN,
+    SHAPES,
     TOYS,
     UNMARKED_KINDS,
     VIDEOS,
@@ -40,6 +41,7 @@ __all__ = [
     "KIND_NAMES",
     "LATENTS",
     "RUN",
+    "SHAPES",
     "TOYS",
     "VIDEOS",
     "NotOurs",
@@ -56,6 +58,7 @@ KIND_NAMES = {
     VIDEOS: "generated videos",
     EVALUATION: "an evaluation",
     TOYS: "toy checkpoints",
+    SHAPES: "a world of shapes",
 }
 _VERSION = 1
 _TRIES = 100

@@ -23,6 +23,7 @@ RUN = "run"
 VIDEOS = "videos"
 EVALUATION = "evaluation"
 TOYS = "toys"
+SHAPES = "shapes"
 
 # ---- names to ignore -----------------------------------------------------------------------------------------
 
@@ -124,6 +125,11 @@ def _holds_toys(out: Storage, folder: str = "") -> bool:
     return {"version", "steps", "shards"} <= json_fields(read_piece(out, f"{folder}made.json"))
 
 
+def _holds_shapes(out: Storage) -> bool:
+    is_listed = read_piece(out, "clips.csv").startswith(b"video,caption,scene\n")
+    return is_listed and {"clips/", "held_out.txt", "rare.txt"} <= {*list_names(out)}
+
+
 def _is_account(out: Storage, name: str) -> bool:
     """Return whether a folder holds paid answers: with their account, or before the first answer."""
     return name == f"{CALLS}/" and (out.stat(f"{CALLS}/account.json") is not None or not any(out.names(CALLS)))
@@ -163,6 +169,7 @@ UNMARKED_KINDS = {
     VIDEOS: UnmarkedKind(_holds_videos),
     EVALUATION: UnmarkedKind(_holds_evaluation, _is_waiting_for_videos),
     TOYS: UnmarkedKind(_holds_toys),
+    SHAPES: UnmarkedKind(_holds_shapes),
 }
 
 

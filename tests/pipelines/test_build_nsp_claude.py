@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 CLIPS = 60
 MARKED = {3: "FAIL1", 7: "FAIL3", 20: "REFUSE-DESCRIBE", 31: "REFUSE-VERIFY", 44: "GARBLED", 50: "BAD-REQUEST"}
-GO_ON = "All that was finished is kept; run the same command again to continue."
+GO_ON = "All that was finished is kept; once that is mended, run the same command again to continue."
 ONLY_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 
 

@@ -66,7 +66,7 @@ def expected(case: str, in_batch: bool) -> float:
 
 def test_they_are_an_error_that_says_how_many_and_what_they_would_cost(source: Path, tmp_path: Path) -> None:
     line = error("--source", str(source), "--out", str(tmp_path / "out"), *CLAUDE_FLAGS)
-    assert "2 of 4 clips have no caption" in line
+    assert "2 of 4 clips without a caption" in line
     assert "--caption-missing" in line and "--skip-uncaptioned" in line
     (low, high), (low_batch, high_batch) = ([float(x) for x in found] for found in re.findall(MONEY, line))
     assert low == pytest.approx(expected("low", False), abs=0.00006)
@@ -173,15 +173,15 @@ def test_the_estimate_says_what_captioning_costs_and_that_it_is_to_be_asked_for(
         [expected(case, False) for case in CASES], abs=0.006
     )
     assert "captions  none for 2 clips" in said and "--caption-missing" in said and "--skip-uncaptioned" in said
-    assert "missing   no file for 1 clips" in said
+    assert "missing   no file for 1 clip," in said
     asked = estimate(source, tmp_path / "out", "--caption-missing")
     assert row(asked, "calls") == row(said, "calls") and "the run wants" not in asked
 
 
 def test_clips_that_are_left_out_or_missing_cost_nothing(source: Path, tmp_path: Path) -> None:
     said = estimate(source, tmp_path / "out", "--skip-uncaptioned", "--assume", "pass_rate=1,screened=1")
-    assert "4 clips to be decided" in said and "which are captioned" not in said
-    assert "captions  none that can be used for 2 clips" in said and "missing   no file for 1 clips" in said
+    assert "4 clips to be decided" in said and "captioned first" not in said
+    assert "captions  none that can be used for 2 clips" in said and "missing   no file for 1 clip," in said
     assert row(said, "calls") == [2, 2, 2]
 
 

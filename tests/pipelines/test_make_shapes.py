@@ -37,6 +37,13 @@ def test_each_row_is_a_video_with_its_caption_and_scene(folder: Path) -> None:
     assert (folder / "held_out.txt").read_text().splitlines() == held_out_scenes()
 
 
+def test_a_folder_that_holds_anything_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    ended = CliRunner().invoke(make_shapes.main, [str(tmp_path)])
+    assert ended.exit_code == 2 and ended.stderr.startswith(f"error: FOLDER {tmp_path} holds 'notes.txt' and no ")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_what_is_there_is_not_drawn_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[ShapeClip] = []
     (folder / "clips" / f"{CLIPS[1].name}.mp4").unlink()

@@ -79,7 +79,7 @@ def test_out_alone_goes_on_with_source_settings_and_limits(tmp_path: Path) -> No
 
     said = build("--out", out, "--stop-after", "2")
     assert len(ledger(out)) == 4
-    assert f"next      python pipelines/build_nsp.py --out {out}  # for the 2 clips that are left" in said
+    assert f"next      python pipelines/build_nsp.py --out {out}  # for the 2 clips left" in said
     build("--out", out)
     build("--source", source, "--out", whole, *settings)
     assert_same_clips(out, whole)

@@ -96,7 +96,7 @@ def test_so_it_is_however_it_is_named(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path, given: Path, command: str) -> None:
-    for kind in ("dataset", "latents", "run", "videos", "evaluation", "toys"):
+    for kind in ("dataset", "latents", "run", "videos", "evaluation", "toys", "shapes"):
         if kind != KINDS.get(command.split()[0], "evaluation"):
             before = tree(marked(tmp_path / kind, kind))
             assert "holds" in refused(command, tmp_path / kind, given)

@@ -52,7 +52,7 @@ def test_what_6f301bc_began_is_finished_and_no_question_is_asked_twice(
     before, unchanged = stored(out), files_of(out)
     assert CLIPS <= len(before) < 2 * CLIPS
     gone = command("--out", out)
-    assert gone.exit_code == 3 and "is not there" in gone.stderr and "name its new place" in gone.stderr
+    assert gone.exit_code == 3 and "is not there" in gone.stderr and "name its new place with --source" in gone.stderr
     assert files_of(out) == unchanged
 
     said = command("--out", out, "--source", manifest)

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -339,7 +340,7 @@ def test_the_remedy_for_what_sums_up_the_shards_is_one(copy: Path, built: Path, 
 def test_the_remedy_for_a_shard_is_one(copy: Path, built: Path, path: str) -> None:
     flip(copy / path, 700 if path == ONE.tar else 9)
     found = problems(copy)
-    named(found, f"delete {ONE.tar}, {ONE.offsets}, {ONE.receipt} and {ONE.ledger}, and run the build again")
+    named(found, "restore it from a copy, or have the shard made anew")
     for named_file in (ONE.tar, ONE.offsets, ONE.receipt, ONE.ledger):
         (copy / named_file).unlink()
     (copy / "README.md").write_text("changed meanwhile")
@@ -347,6 +348,28 @@ def test_the_remedy_for_a_shard_is_one(copy: Path, built: Path, path: str) -> No
     named(problems(copy), "README.md: it is not the file that was written")
     build_inline(built.parent / "clips.csv", copy, SMALL)
     assert_conserved(copy)
+
+
+@pytest.mark.parametrize("units_per_shard", [SMALL.units_per_shard, 100])
+def test_the_commands_that_verify_prints_mend_a_dataset_of_damaged_shards(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], units_per_shard: int
+) -> None:
+    config, out = replace(SMALL, units_per_shard=units_per_shard), tmp_path / "out"
+    build_inline(built.parent / "clips.csv", out, config)
+    for tar in out.rglob("*.tar"):
+        flip(tar, 700)
+    assert _look(Storage.at(out), verifying=True) == ATTENTION
+    *deletions, build = capsys.readouterr().out.partition(" found. ")[2].splitlines()[1:]
+    assert f"--out {out}" in build
+    subprocess.run("\n".join(deletions), shell=True, check=True)
+    build_inline(built.parent / "clips.csv", out, config)
+    assert_conserved(out, config)
+
+
+def test_no_command_is_printed_for_what_only_a_copy_restores(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(copy / PLAN, lambda plan: changed(plan, "caption", 0, "another"))
+    assert _look(Storage.at(copy), verifying=True) == ATTENTION
+    assert capsys.readouterr().out.endswith(" problem found. Restore what is named above from a copy.\n")
 
 
 def test_a_page_that_is_written_anew_is_listed_anew(copy: Path) -> None:

@@ -72,7 +72,7 @@ def test_an_out_that_kept_no_budget_asks_nothing_until_one_is_told(
         assert f"${true_cost(api.exchanges):,.4f} is spent on it so far" in line, more
         assert "give --budget-usd X" in line and "--budget-usd none" in line
     assert files_of(out) == before and len(api.exchanges) == asked
-    assert "clips to be decided" in build("--out", out, "--estimate")
+    assert " to be decided" in build("--out", out, "--estimate")
     caplog.clear()
     build("--out", out, "--budget-usd", "none")
     assert "without a limit" in caplog.messages[0]
@@ -197,7 +197,7 @@ def test_a_model_that_only_the_file_knows_is_known_from_then_on(api: ClaudeApi, 
     assert "no price known" in refused("--source", source, "--out", out, *flags)
     build("--source", source, "--out", out, *flags, "--prices", ours, "--stop-after", "1")
     build("--out", out)
-    assert "clips to be decided" in build("--out", out, "--estimate")
+    assert " to be decided" in build("--out", out, "--estimate")
     (out / TERMS).unlink()  # as older versions left it
     assert build("--out", out).startswith("Nothing to do")
     assert "no price known" in refused("--out", out, "--retry", "failed")

@@ -58,7 +58,7 @@ class Estimate:
 def estimate(source: Path, out: Path, *more: str) -> Estimate:
     code, stdout, stderr = run(source, out, *more)
     assert code == 0, stderr
-    found = re.match(r"([\d,]+) clips to be decided, asked of (\S+); nothing was sent\.", stdout)
+    found = re.match(r"([\d,]+) clips? to be decided, asked of (\S+); nothing was sent\.", stdout)
     assert found and found[2] == ClaudeConfig().model, stdout
     rows = {}
     for line in stdout.splitlines():

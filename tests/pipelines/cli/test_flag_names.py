@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from nextscene.common.errors import RunStopped, UsageError
 from nextscene.pipelines.build_nsp import main as build
 from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.build_modes import retry
 from nextscene.pipelines.cli.command import Command, renamed
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from nextscene.pipelines.cli.flag_names import with_flags
 from nextscene.pipelines.evaluate import main as evaluate
 from nextscene.pipelines.show import main as show
@@ -39,6 +40,7 @@ from nextscene.pipelines.train import main as train
         (train, "(`prices` FILE)", "(--prices FILE)"),
         (show, "`out` a/b; `folder` c", "OUT a/b; --extract c"),
         (show, "`retry` failed", "`retry` failed"),
+        (retry, "`out` x has an unfinished `retry` failed", "OUT x has an unfinished retry failed"),
         (build, "no column `video`; rename it to `caption`", "no column `video`; rename it to `caption`"),
         (build, "`ray start`, ``, `Out`, 'out', out", "`ray start`, ``, `Out`, 'out', out"),
         (train, "make them with `make_toy_models`", "make them with python pipelines/make_tiny.py"),
@@ -59,7 +61,7 @@ def test_an_error_names_the_flags_of_the_running_command(error: type[Exception])
     @click.option("--out", "-o", "place")
     @click.option("--unit-size")
     @renamed("--size", "--unit-size")
-    @handle_errors("it continues")
+    @handle_errors(GoOn("it is kept"))
     def command(**_: Any) -> None:
         raise error("`out` x, `unit_size` 3, `size` 4, `source` y")
 

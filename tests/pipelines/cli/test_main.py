@@ -113,6 +113,31 @@ def test_without_a_command_the_help_is_shown() -> None:
     assert "Commands:" in ended.output
 
 
+@pytest.mark.parametrize("given", [("retry", "typo", "failed"), ("build", "--out", "typo", "--retry", "failed")])
+def test_a_retry_of_what_was_never_begun_is_refused_and_begins_nothing(
+    tmp_path: Path, inline: None, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = captioned_spans(tmp_path / "in", 2)
+    ended = nextscene(*given, "--source", source)
+    assert ended.exit_code == 2 and not (tmp_path / "typo").exists()
+    place = "OUT" if given[0] == "retry" else "--out"
+    assert ended.stderr.startswith(f"error: {place} {tmp_path / 'typo'} holds no dataset: it is not there")
+
+
+def test_a_retry_says_that_the_undecided_clips_come_first(
+    tmp_path: Path, inline: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, out = captioned_spans(tmp_path / "in", 3), tmp_path / "out"
+    flags = ("--source", source, "--out", out, "--judge", "none", "--test", "0", "--stop-after", "1")
+    nextscene("build", *flags)
+    nextscene("retry", out, "failed")
+    assert "first the 2 clips not decided yet, then the retry" in caplog.text
+    caplog.clear()
+    nextscene("retry", out, "failed")
+    assert "not decided yet" not in caplog.text
+
+
 def test_a_dataset_is_built_shown_verified_and_retried_by_subcommands(tmp_path: Path, inline: None) -> None:
     videos = [make_video(tmp_path / name) for name in ("a.mp4", "b.mp4")]
     source, out = (
@@ -137,12 +162,12 @@ def test_a_dataset_is_built_shown_verified_and_retried_by_subcommands(tmp_path: 
 def test_an_unknown_outcome_is_named(tmp_path: Path, inline: None) -> None:
     out = tmp_path / "out"
     assert nextscene("build", "--source", captioned_spans(tmp_path, 1), "--out", out).exit_code == 1
-    assert "--retry lost: not an outcome that can be retried" in nextscene("retry", out, "failed", "lost").stderr
+    assert "error: retry lost: not an outcome that can be retried" in nextscene("retry", out, "failed", "lost").stderr
 
 
 def test_an_estimate_is_the_mode_of_a_build(tmp_path: Path) -> None:
     flags = ["--source", captioned_spans(tmp_path, 2), "--out", tmp_path / "out"]
-    assert "--estimate means nothing with --judge film" in nextscene("estimate", *flags).stderr
+    assert "error: estimate means nothing with --judge film" in nextscene("estimate", *flags).stderr
     ended = nextscene("estimate", *flags, "--judge", "claude", "--assume", "pass_rate=0.5")
     assert ended.exit_code == 0, ended.stderr
     assert "2 clips to be decided" in ended.stdout

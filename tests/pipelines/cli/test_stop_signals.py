@@ -16,7 +16,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.common.errors import SourceGone
+from nextscene.common.filesystem import StorageFault, Unreachable
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 from tests.command import place
 from tests.support import REPOSITORY
 
@@ -52,7 +54,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
 
 def run(command: Callable[[], None]) -> tuple[int, str]:
     """Exit code and stderr of a command that does this."""
-    result = CliRunner().invoke(click.command()(handle_errors("all is kept; continue")(command)))
+    result = CliRunner().invoke(click.command()(handle_errors(GoOn("all is kept", "continue"))(command)))
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     return result.exit_code, result.stderr
 
@@ -109,6 +111,21 @@ def test_a_second_interrupt_hurries_the_end_and_the_first_decides_the_code() -> 
     assert run(command) == (3, "error: stopped by SIGHUP; all is kept; continue\n")
 
 
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (StorageFault("the disk is full"), "\nAll is kept; once that is mended, continue.\n"),
+        (Unreachable("cannot reach s3://nothing/x; check its name"), "\n"),
+        (SourceGone("it is not there; name its new place", "x"), "\n"),
+    ],
+)
+def test_the_same_command_is_advised_only_where_it_continues(error: Exception, kept: str) -> None:
+    def command() -> None:
+        raise error
+
+    assert run(command) == (3, f"error: {error}{kept}")
+
+
 def test_a_signal_that_other_code_has_swallowed_is_not_the_last() -> None:
     def command() -> None:
         try:
@@ -145,7 +162,7 @@ def test_a_signal_at_any_moment_of_a_commands_end_is_answered_in_order() -> None
 
         sys.settrace(trace)
         try:
-            handle_errors("all is kept")(command)()
+            handle_errors(GoOn("all is kept"))(command)()
         except SystemExit as end:
             codes.add(end.code)
         finally:
@@ -237,14 +254,14 @@ import threading, time, click
 from pathlib import Path
 from nextscene.pipelines.cli.stop_signals import STOPS
 STOPS.install()
-from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.exit_codes import GoOn, handle_errors
 
 def work():
     while not Path("go").exists():
         time.sleep(0.01)
 
 @click.command()
-@handle_errors("all is kept")
+@handle_errors(GoOn("all is kept"))
 def main():
     threading.Thread(target=work).start()
 

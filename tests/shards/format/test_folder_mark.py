@@ -23,6 +23,7 @@ from nextscene.shards.format.folder_mark import (
     EVALUATION,
     LATENTS,
     RUN,
+    SHAPES,
     TOYS,
     VIDEOS,
     NotOurs,
@@ -35,7 +36,7 @@ from tests.foreign import FOREIGN, lay, marked, tree
 
 pytestmark = pytest.mark.slow
 
-KINDS = (DATASET, LATENTS, RUN, VIDEOS, EVALUATION, TOYS)
+KINDS = (DATASET, LATENTS, RUN, VIDEOS, EVALUATION, TOYS, SHAPES)
 
 
 def plan(path: Path) -> None:
@@ -140,6 +141,14 @@ LEFT: dict[str, dict[str, dict[str, str]]] = {
     },
     EVALUATION: {"records": {"nsp/videos.jsonl": '{"file": "a.mp4"}\n', "nsp/videos/a.mp4": "x", "summary.json": "{}"}},
     TOYS: {"a stamp": {"made.json": '{"version": 2, "steps": 1, "shards": "x"}', "ltx/a": "x", "qwen/a": "x"}},
+    SHAPES: {
+        "a list": {
+            "clips.csv": "video,caption,scene\nclips/a.mp4,x,y\n",
+            "clips/": "",
+            "held_out.txt": "",
+            "rare.txt": "",
+        }
+    },
 }
 
 
