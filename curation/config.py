@@ -30,7 +30,7 @@ LEGACY_VALUES: dict[str, Any] = {
     "cut_version": 1,
     "rules.further": "",
     "map": "",
-    "sources": "",
+    "source_settings": "",
     "where": "",
     "limit": 0,
     "sample_seed": NO_SEED,
@@ -120,8 +120,8 @@ class BuildConfig:
         " verifies it, which costs money; given: the source, in a column scene, unverified; none: no scene.",
         choices=JUDGES,
     )
-    map: str = setting("", "Text of the layout by which the source is read.")
-    sources: str = setting("", "Text of the settings of several sources.")
+    map: str = setting("", "A TOML file that says how the source is laid out.")
+    source_settings: str = setting("", "Settings of several sources, in the form that a dataset records.")
     where: str = setting("", 'Predicate of the clips to use, such as "aesthetic >= 5 and caption is not null".')
     limit: int = setting(0, "Clips to take of the source, before the rules; 0 means all.")
     sample_seed: int = setting(NO_SEED, "Seed by which the clips of limit are drawn by lot; -1 takes the first.")
@@ -204,7 +204,7 @@ def as_tables(config: BuildConfig) -> dict[str, Any]:
     # What is not used is left out, so that versions that do not know the setting can continue the dataset.
     if not config.rules.further:
         del tree["rules"]["further"]
-    for name in ("map", "sources", "where", "limit", "sample_seed"):
+    for name in ("map", "source_settings", "where", "limit", "sample_seed"):
         if tree[name] == LEGACY_VALUES[name]:
             del tree[name]
     return tree

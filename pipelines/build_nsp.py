@@ -61,8 +61,8 @@ def _kept(given: Mapping[str, Any]) -> GoOn:
     multiple=True,
     metavar="PATH",
     help="A folder, a manifest (.csv, .tsv, .jsonl, .parquet), a .tar, a .zip, or a video, or PRESET:FOLDER for a"
-    f" public data set ({', '.join(PRESETS)}); a path or s3://…; may be given several times  [default: the source of"
-    " --out, if that was begun]",
+    f" public data set ({', '.join(PRESETS)}); a path or s3://…. It may be given several times.  [default: the"
+    " source of --out, if that was begun]",
 )
 @click.option("--out", help="Where the dataset goes; a path or s3://…", required=True)
 @click.option(
@@ -111,7 +111,7 @@ def _kept(given: Mapping[str, Any]) -> GoOn:
     help="A TOML file of several sources, each as [[source]].  [default: none]",
 )
 @click.option("--map", type=EXISTING_FILE, help="A TOML file that says how the source is laid out.  [default: none]")
-@options(BuildConfig, without=("claude.model", "claude.prompt_version", "map", "sources"))
+@options(BuildConfig, without=("claude.model", "claude.prompt_version", "map", "source_settings"))
 @renamed("--claude.model", "--model")
 @handle_errors(_kept, damaged="the dataset in {out} is damaged: {}; verify it, which names all that is wrong")
 def main(
@@ -164,7 +164,7 @@ def main(
             _begun(begun.out)
         is_alone, source = source is None, begun.source(source)
         layout = Layout.read(flags["map"]).text if flags["map"] else None
-        own = {"claude__model": model, "map": layout, "sources": listed.text if listed.source else None}
+        own = {"claude__model": model, "map": layout, "source_settings": listed.text if listed.source else None}
         settings = begun.config(config, flags | {name: value for name, value in own.items() if value})
         uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
         asking = begun.judge_budget(settings, budget_usd, batches, uncaptioned, prices, is_alone)

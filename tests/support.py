@@ -108,7 +108,7 @@ def build_inline(
     begun = time.monotonic()
     with claim_out(open_out(str(out))) as place, hold_lock(place, "inline"), asyncio.Runner() as runner:
         check_open_retry(place, retry)
-        given = replace(source_at(str(source), config.map, config.sources), selection=config.selection)
+        given = replace(source_at(str(source), config.map, config.source_settings), selection=config.selection)
         recorded = prepare(place, given, config, judge_budget, retry=bool(retry))
         job = UnitContext(
             config,

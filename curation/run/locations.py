@@ -55,7 +55,7 @@ def open_source_and_out(source_location: str, out_location: str, config: BuildCo
 def _source_of(out: Storage, location: str, config: BuildConfig) -> Source:
     """Return the source. If nothing is there, raise SourceGone if OUT was planned from there, otherwise UsageError."""
     try:
-        return source_at(location, config.map, config.sources)
+        return source_at(location, config.map, config.source_settings)
     except UsageError as mistake:
         try:
             recorded = RecordedConfig.read(out)

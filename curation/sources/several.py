@@ -77,8 +77,17 @@ class SourceFile:
 
 
 def join_locations(locations: Iterable[str]) -> str:
-    """Return the locations of several sources as one text, which `source_at` reads."""
-    return _BETWEEN.join(locations)
+    """Return the locations of several sources as one text, which `source_at` reads. Raise UsageError.
+
+    None of them may have a line end.
+    """
+    given = tuple(locations)
+    for one in given:
+        if one != one.strip(_BETWEEN):
+            raise UsageError(f"`source` {one!r} begins or ends with white space; give it without")
+        if _BETWEEN in one:
+            raise UsageError(f"`source` {one!r} has a line end in its name; rename it")
+    return _BETWEEN.join(given)
 
 
 def source_at(locations: str, map_text: str = "", sources: str = "") -> Source:

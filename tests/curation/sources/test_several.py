@@ -104,7 +104,7 @@ def test_a_file_sets_each_source_apart(sources: Path, tmp_path: Path, monkeypatc
     both = command("--sources", file, "--source", sources / "a", "--out", tmp_path / "o2")
     assert both.exit_code == 2 and "--sources names all sources; leave --source out" in both.stderr
     file.write_text(file.read_text().replace("limit = 1", "limit = 2"))
-    assert "holds another plan: sources is" in command("--sources", file, "--out", tmp_path / "out").stderr
+    assert "holds another plan: source_settings is" in command("--sources", file, "--out", tmp_path / "out").stderr
 
 
 def test_a_limit_and_a_predicate_hold_for_all(sources: Path) -> None:

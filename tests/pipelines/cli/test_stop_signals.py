@@ -24,7 +24,7 @@ from tests.support import REPOSITORY
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 3, signal.SIGHUP: 3, signal.SIGUSR1: 3}
 ENTRIES = {
-    "build_nsp": ("_only", ["--out", "o"]),
+    "build_nsp": ("join_locations", ["--out", "o"]),
     "train": ("chosen", ["--stage", "sft", "--data", "d", "--out", "o", "--qwen", "q", "--ltx", "l"]),
     "generate": ("_texts", ["--out", "o"]),
     "evaluate": ("check_out", ["--out", "o"]),
