@@ -33,6 +33,7 @@ from nextscene.curation.plan import (
 )
 from nextscene.curation.source_check import SourceCheck
 from nextscene.curation.sources import Clip, SkippedFiles, Source
+from nextscene.curation.sources.archive_index import ArchiveIndex
 from nextscene.judge.registry import JUDGES
 from nextscene.shards.format.layout import PLAN, SPLITS
 
@@ -55,7 +56,7 @@ def write_plan(
     Raise UsageError if the source is empty or missing, has a clip twice, or lacks the captions or scenes that its judge
     needs.
     """
-    reads_scenes = config.judge_kind.reads_scenes
+    reads_scenes, archives = config.judge_kind.reads_scenes, ArchiveIndex(out)
     schema = plan_schema(columns if reads_scenes else columns - {"scene"})
     # Statistics would put two captions of each row group into the footer, which every reader loads as a whole.
     with (
@@ -63,7 +64,7 @@ def write_plan(
         pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
     ):
         skipped, check, table = SkippedFiles(), SourceCheck(config), _PlanWriter(file, writer, config)
-        clips = source.clips(skipped, "digest" in columns, reads_scenes)
+        clips = source.clips(skipped, "digest" in columns, reads_scenes, archives)
         leaves_out = judge_budget is not None and judge_budget.uncaptioned == "skip"
         for position, (clip, preceding) in enumerate(with_preceding_captions(clips, source, config.judge)):
             check.add(clip)
@@ -79,7 +80,9 @@ def write_plan(
             }
         )
         refuse_duplicates(file, table.ids, source)
-        return sha256_of(file)
+        sha256 = sha256_of(file)
+    archives.clear()
+    return sha256
 
 
 def _left_out(clip: Clip) -> Clip:

@@ -16,6 +16,7 @@ from nextscene.curation.ledger import Row, Tally, read_ledger
 from nextscene.curation.plan import Plan
 from nextscene.curation.sealing.seal_shard import discard_shard
 from nextscene.curation.shared_out import sweep_probes
+from nextscene.curation.sources.archive_index import ArchiveIndex
 from nextscene.shards.format.layout import CRASHES, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName, owns
 from nextscene.shards.format.receipt import Receipt, sealed_and_partial
 
@@ -76,12 +77,13 @@ def _with_tally(out: Storage, state: CommittedState) -> tuple[CommittedState, Ta
 def clean_up(out: Storage, state: CommittedState, units_per_shard: int) -> None:
     """Finish the deletions that a killed run began, and delete its uncommitted work.
 
-    That is its drafts and uploads, the partial ledgers of units, and the unsealed files of a retry. Only the lock's
+    That is its drafts and uploads, listings of archives that the plan was made from, the partial ledgers of units, and the unsealed files of a retry. Only the lock's
     holder may call this.
     """
     out.remove_drafts(owns)
     out.abort_uploads(owns)
     sweep_probes(out)
+    ArchiveIndex(out).clear()
     for folder in (UNIT_LEDGERS, PARTS, CRASHES):
         for entry in out.files(folder):
             unit = UnitName.of(entry.path)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, count, islice
+from itertools import count, islice
 from pathlib import PurePosixPath
 
 from nextscene.common.errors import UsageError
 from nextscene.common.predicate import Predicate
 from nextscene.common.storage import BadLocation, Entry, Storage
 from nextscene.common.typed_path import check_typed_path
+from nextscene.curation.sources.archive_index import ArchiveIndex
 from nextscene.curation.sources.archives import clips_of_archives
 from nextscene.curation.sources.clip import (
     MEDIA_SUFFIXES,
@@ -58,6 +59,16 @@ __all__ = [
 
 _STAT_AT_ONCE = 512
 _ARCHIVES = {".tar": clips_of_tar, ".zip": clips_of_zip}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of a source: where its skipped files are counted, and what is left out or read too."""
+
+    skipped: SkippedFiles
+    folder_filter: FolderFilter | None = None
+    scenes: bool = False
+    archives: ArchiveIndex | None = None
 
 
 @dataclass(frozen=True)
@@ -137,14 +148,21 @@ class Source:
         """Return whether the order of the clips is that of rows."""
         return self.is_manifest or (self.layout is not None and bool(self.layout.table.files))
 
-    def clips(self, skipped: SkippedFiles | None = None, digests: bool = True, scenes: bool = False) -> Iterator[Clip]:
+    def clips(
+        self,
+        skipped: SkippedFiles | None = None,
+        digests: bool = True,
+        scenes: bool = False,
+        archives: ArchiveIndex | None = None,
+    ) -> Iterator[Clip]:
         """Yield all clips in source order, each with size, time and digest of its file. Raise UsageError at a bad row.
 
         Files that give no clip are counted in `skipped` while the clips are drawn. Without `digests` no digests are
         computed and no contents are read. With `scenes` the clips have the scenes of the source, else a column `scene`
-        is provenance.
+        is provenance. Listings of archives are saved in `archives`, if given.
         """
-        found = _with_stats(self, self.selected(skipped or SkippedFiles(), None, scenes))
+        reading = Reading(skipped or SkippedFiles(), None, scenes, archives)
+        found = _with_stats(self, self.selected(reading))
         return _with_digests(self, found) if digests else found
 
     def scan(self, is_known: Callable[[str], bool], complete: bool = False, scenes: bool = False) -> Iterator[Clip]:
@@ -157,7 +175,8 @@ class Source:
         folder_filter = None
         if not self.selection.limit:  # which needs the clips of all tars
             folder_filter = FolderFilter(is_known, captions=complete or self.root.is_local)
-        return _with_stats(self, self.selected(SkippedFiles(), folder_filter, scenes), only_local=not complete)
+        reading = Reading(SkippedFiles(), folder_filter, scenes)
+        return _with_stats(self, self.selected(reading), only_local=not complete)
 
     def region_of(self, clip: Clip) -> Region | None:
         """Return the part of a clip's file that planning reads. None in an object store, where reading costs time and
@@ -167,46 +186,38 @@ class Source:
         files = storage.local_files(path)
         return region_in(files, clip) if files and clip.size != MISSING else None
 
-    def selected(
-        self,
-        skipped: SkippedFiles,
-        folder_filter: FolderFilter | None,
-        scenes: bool,
-        wheres: tuple[Predicate, ...] = (),
-    ) -> Iterator[Clip]:
+    def selected(self, reading: Reading, wheres: tuple[Predicate, ...] = ()) -> Iterator[Clip]:
         """Yield the clips that the selection takes of those for which `wheres` are true, too.
 
-        A draw reads the source twice, and `skipped` counts once.
+        A draw reads the source twice, and what is skipped counts once.
         """
         every = (*self.selection.wheres, *wheres)
-        first = (SkippedFiles(),) if self.selection.reads_twice else ()
-        counts = chain(first, (skipped,))
-        return self.selection.limited(lambda: self._matching(next(counts), folder_filter, scenes, every))
+        readings = [replace(reading, skipped=SkippedFiles())] if self.selection.reads_twice else []
+        passes = iter([*readings, reading])
+        return self.selection.limited(lambda: self._matching(next(passes), every))
 
-    def _matching(
-        self, skipped: SkippedFiles, folder_filter: FolderFilter | None, scenes: bool, wheres: tuple[Predicate, ...]
-    ) -> Iterator[Clip]:
+    def _matching(self, reading: Reading, wheres: tuple[Predicate, ...]) -> Iterator[Clip]:
         if self.layout and self.layout.table.files:
-            return LayoutSource(self.root, self.layout, wheres, scenes).clips(skipped)
-        found = self._found(skipped, folder_filter, scenes)
+            rows = LayoutSource(self.root, self.layout, wheres, reading.scenes)
+            return rows.clips(reading.skipped, reading.archives)
+        found = self._found(reading)
         for where in wheres:
             found = matching(found, where, self.display_uri)
         return found
 
-    def _found(
-        self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None, scenes: bool = False
-    ) -> Iterator[Clip]:
+    def _found(self, reading: Reading) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
+        skipped, scenes, without = reading.skipped, reading.scenes, reading.folder_filter
+        is_known = without.is_known if without else _none_is_known
         if self.layout:
-            without = folder_filter.is_known if folder_filter else _none_is_known
-            return clips_of_archives(self.root, self.layout.members.files, skipped, without, scenes)
+            patterns = self.layout.members.files
+            return clips_of_archives(self.root, patterns, skipped, is_known, scenes, reading.archives)
         if not self.path:
-            return clips_of_folder(self.root, skipped, self.out, folder_filter, scenes)
+            return clips_of_folder(self.root, skipped, self.out, without, scenes)
         if self.is_manifest:
             return clips_of_manifest(self.root, self.path, scenes)
         if suffix in _ARCHIVES:
-            is_known = folder_filter is not None and folder_filter.is_known(self.path)
-            return iter(()) if is_known else _ARCHIVES[suffix](self.root, self.path, skipped, scenes)
+            return iter(()) if is_known(self.path) else _ARCHIVES[suffix](self.root, self.path, skipped, scenes)
         if suffix in MEDIA_SUFFIXES:
             return clip_of_file(self.root, self.path)
         raise UsageError(

@@ -14,13 +14,11 @@ from pathlib import Path, PurePosixPath
 from nextscene.common.config_loader import SettingsError, from_tree, load, setting
 from nextscene.common.errors import UsageError
 from nextscene.common.predicate import Predicate
-from nextscene.curation.sources import Source
+from nextscene.curation.sources import Reading, Source
 from nextscene.curation.sources.clip import SEVERAL, Clip, Root, Roots, location_in
-from nextscene.curation.sources.folder import FolderFilter
 from nextscene.curation.sources.mapping.layout import Layout
 from nextscene.curation.sources.presets import split_preset
 from nextscene.curation.sources.selection import NO_SEED, Selection
-from nextscene.curation.sources.skipped_files import SkippedFiles
 
 _BETWEEN = "\n"
 """The character between several sources where they are recorded."""
@@ -156,12 +154,11 @@ class SourceList(Source):
     def has_order(self) -> bool:
         return all(part.has_order for part in self.parts)
 
-    def _matching(
-        self, skipped: SkippedFiles, folder_filter: FolderFilter | None, scenes: bool, wheres: tuple[Predicate, ...]
-    ) -> Iterator[Clip]:
+    def _matching(self, reading: Reading, wheres: tuple[Predicate, ...]) -> Iterator[Clip]:
+        without = reading.folder_filter
         for number, part in enumerate(self.parts):
-            inside = folder_filter.in_source(number) if folder_filter and not part.selection.limit else None
-            for clip in part.selected(skipped, inside, scenes, wheres):
+            inside = without.in_source(number) if without and not part.selection.limit else None
+            for clip in part.selected(replace(reading, folder_filter=inside), wheres):
                 yield self._named(clip, number)
 
     def _named(self, clip: Clip, number: int) -> Clip:

@@ -36,8 +36,13 @@ class SkippedFiles:
         self.add_kind(NO_SUFFIX if not suffix else suffix if _SUFFIX.fullmatch(suffix) else OTHERS)
 
     def add_kind(self, kind: str) -> None:
-        known = kind in self._counts or len(self._counts) < MAX_KINDS
-        self._counts[kind if known else OTHERS] += 1
+        self.add_counts({kind: 1})
+
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        """Add the counts of another part of the source."""
+        for kind, count in counts.items():
+            known = kind in self._counts or len(self._counts) < MAX_KINDS
+            self._counts[kind if known else OTHERS] += count
 
     def __str__(self) -> str:
         return format_counts(self.counts)

@@ -24,7 +24,7 @@ class Listed:
     display_uri: str = "here"
     is_manifest: bool = False
 
-    def clips(self, passed: SkippedFiles, digests: bool, scenes: bool) -> Iterator[Clip]:
+    def clips(self, passed: SkippedFiles, digests: bool, scenes: bool, archives: object) -> Iterator[Clip]:
         for name in self.others:
             passed.add(name)
         return iter(self.listed)

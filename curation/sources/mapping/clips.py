@@ -9,18 +9,19 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
 from nextscene.common.errors import UsageError
-from nextscene.common.joined_storage import SEPARATOR
+from nextscene.common.joined_storage import SEPARATOR, pieces_of
 from nextscene.common.patterns import matching_files, nearest_files
 from nextscene.common.predicate import Predicate
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
 from nextscene.common.text import MAX_NAME, readable_text
+from nextscene.curation.sources.archive_index import ArchiveIndex
 from nextscene.curation.sources.caption import ABSENT, DUPLICATE, REMEDY, first_flawed
 from nextscene.curation.sources.cell_values import InvalidValue, WrongType
 from nextscene.curation.sources.clip import Clip, is_media
@@ -47,8 +48,10 @@ class LayoutSource:
     wheres: tuple[Predicate, ...] = ()
     scenes: bool = False
 
-    def clips(self, skipped: SkippedFiles) -> Iterator[Clip]:
+    def clips(self, skipped: SkippedFiles, archives: ArchiveIndex | None = None) -> Iterator[Clip]:
         """Yield the clips in the order of the tables, or by original video if the layout has an order.
+
+        Listings of archives are saved in `archives`, if given.
 
         Files that no row names are counted in `skipped` at the end. Raise UsageError for a table that cannot be read or
         lacks a column that the layout needs.
@@ -57,7 +60,7 @@ class LayoutSource:
             index = None
             if self.layout.members.files:
                 index = MemberIndex(folder / "members", self.layout.join.by)
-                yield from self._listed(index, skipped)
+                yield from self._listed(index, skipped, archives or ArchiveIndex(Storage.at(folder)))
             found = self._rows(index, SeenIds(folder / "ids"))
             if self.layout.map.order:
                 yield from sorted_by_group(found, folder / "clips")
@@ -66,17 +69,26 @@ class LayoutSource:
             for name in index.unused() if index else ():
                 skipped.add_kind(NO_ROW if is_media(name) or "." not in PurePosixPath(name).name else name)
 
-    def _listed(self, index: MemberIndex, skipped: SkippedFiles) -> Iterator[Clip]:
+    def _listed(self, index: MemberIndex, skipped: SkippedFiles, archives: ArchiveIndex) -> Iterator[Clip]:
         """Fill the index, and yield a clip for each archive that cannot be listed to its end."""
         packed: set[str] = set()
         for pattern in self.layout.members.files:
             index.add(_usable(self._loose(pattern, packed), skipped))
-        for pieces in grouped(packed):
-            try:
-                index.add(_usable(members_of(self.root, SEPARATOR.join(pieces)), skipped))
-            except BadArchive as damage:
-                yield Clip(pieces[0], pieces[0], "", flaw=damage.reason, flaw_detail=str(damage))
+        locations = [SEPARATOR.join(pieces) for pieces in grouped(packed)]
+        for location, listing in archives.listings(self.root, locations, "members", self._members):
+            damage: list[dict[str, str]] = []
+            index.add(_usable(_sound_members(listing, damage), skipped))
+            for bad in damage:
+                name = pieces_of(location)[0]
+                yield Clip(name, name, "", flaw=bad["reason"], flaw_detail=bad["detail"])
         index.end()
+
+    def _members(self, location: str) -> Iterator[Any]:
+        """Yield the members of an archive as lists; if it cannot be read to its end, an object with the reason."""
+        try:
+            yield from map(astuple, members_of(self.root, location))
+        except BadArchive as damage:
+            yield {"reason": damage.reason, "detail": str(damage)}
 
     def _loose(self, pattern: str, packed: set[str]) -> Iterator[Member]:
         """Yield the files that a pattern matches, and put those that are archives, or pieces of one, into `packed`."""
@@ -201,6 +213,15 @@ def _are_same(one: Member, other: Member) -> bool:
     """Return whether two members are one file, or have the same size and checksum."""
     is_one = (one.location, one.offset) == (other.location, other.offset)
     return is_one or (one.packed != "" and one.packed.split(":")[1:] == other.packed.split(":")[1:])
+
+
+def _sound_members(listing: Iterator[Any], damage: list[dict[str, str]]) -> Iterator[Member]:
+    """Yield the members of a listing, and put the reason why it ends early into `damage`."""
+    for value in listing:
+        if isinstance(value, dict):
+            damage.append(value)
+        else:
+            yield Member(*value)
 
 
 def _usable(members: Iterator[Member], skipped: SkippedFiles) -> Iterator[Member]:
