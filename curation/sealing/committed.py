@@ -77,8 +77,8 @@ def _with_tally(out: Storage, state: CommittedState) -> tuple[CommittedState, Ta
 def clean_up(out: Storage, state: CommittedState, units_per_shard: int) -> None:
     """Finish the deletions that a killed run began, and delete its uncommitted work.
 
-    That is its drafts and uploads, listings of archives that the plan was made from, the partial ledgers of units, and the unsealed files of a retry. Only the lock's
-    holder may call this.
+    That is its drafts and uploads, listings of archives that the plan was made from, the partial ledgers of units, and
+    the unsealed files of a retry. Only the lock's holder may call this.
     """
     out.remove_drafts(owns)
     out.abort_uploads(owns)
