@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class GoOn:
-    """What a command that was stopped keeps, and how it is continued: two phrases."""
+    """Two phrases for a command that was stopped: the work that is kept, and how to continue."""
 
     kept: str
     again: str = "run the same command again to continue"
@@ -29,7 +29,7 @@ class GoOn:
 def handle_errors(go_on: GoOn | Callable[[Mapping[str, Any]], GoOn], damaged: str = "{}") -> Callable[[F], F]:
     """Return a decorator that ends a command with one line and an exit code for each kind of error, or a signal.
 
-    `go_on` is told after a stop; as a function, it gets the command's parameters. `damaged` is the
+    `go_on` ends the line of a stop; as a function, it gets the command's parameters. `damaged` is the
     template of the line for a damaged dataset: {} is the error, and {name} the command's parameter of that name. If the
     template has more than {}, a missing file counts as damage too.
     """
