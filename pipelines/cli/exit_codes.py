@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from nextscene.common.errors import DataError, StoppedError, UsageError
+from nextscene.common.lazy_exports import INSTALL_TRAINER
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.shards.format.folder_mark import NotOurs
@@ -67,8 +68,7 @@ def _fail(error: Exception, go_on: GoOn, damaged: str) -> None:
         case UsageError():
             console.fail(" ".join(str(error).splitlines()), error.exit_code)
         case ModuleNotFoundError():
-            how = "install nextscene[train], in a clone by pip install '.[train]'"
-            console.fail(f"{error.name} is not installed; {how}", UsageError.exit_code)
+            console.fail(f"{error.name} is not installed; {INSTALL_TRAINER}", UsageError.exit_code)
         case DataError():
             console.fail(damaged, error.exit_code)
         case FileNotFoundError() if damaged != str(error):
