@@ -49,7 +49,7 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 def _kept(given: Mapping[str, Any]) -> GoOn:
     if given["verifying"] or given["telling"] or given["estimating"]:
         return GoOn("nothing was changed", "run the same command again")
-    return GoOn("all that was finished is kept")
+    return GoOn("all that is decided is kept")
 
 
 @click.command(cls=Command)

@@ -174,7 +174,7 @@ class _Run:
             if has_only_plan(self._out):
                 raise
             self._conclude_as_it_is()
-            raise UsageError(f"{mistake}. All that was finished is kept") from mistake
+            raise UsageError(f"{mistake}. All that is decided is kept") from mistake
         summary = self._conclude_with_page()
         if self._order.retry:
             self._heartbeat.check()
@@ -213,9 +213,9 @@ class _Run:
 
     def _begin(self, clips: int, shards: int) -> None:
         """Report the progress before the next work: this many clips and shards of the plan are done."""
-        self._reached = Stages(clips, clips, clips, shards)
+        self._reached = Stages(clips, clips, clips, shards, clips)
         planned = self._plan.clips
-        self._progress.begin(Stages(planned, planned, planned, self._shards), self._reached)
+        self._progress.begin(Stages(planned, planned, planned, self._shards, planned), self._reached)
 
     def _work(self, left: WorkLeft) -> None:
         if next(left.shards(self._plan, self._out), None) is None:
