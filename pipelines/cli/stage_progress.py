@@ -41,7 +41,8 @@ class BuildProgress:
         asked = f"; {calls_in_words(asking)}" if asking else ""
         return (
             f"screened {done.screened:,}, asked {done.asked:,}, cut {done.cut:,},"
-            f" decided {done.decided:,} of {many(planned.cut, 'clip')}, sealed {done.sealed:,} of {many(planned.sealed, 'shard')}; {rate:.1f} clips a second{asked}"
+            f" decided {done.decided:,} of {many(planned.cut, 'clip')},"
+            f" sealed {done.sealed:,} of {many(planned.sealed, 'shard')}; {rate:.1f} clips a second{asked}"
         )
 
 
