@@ -66,11 +66,19 @@ class BuildRequest:
 
 
 @dataclass(frozen=True)
+class Retried:
+    """The number of clips that a retry has processed again, and of those that ended with another outcome by it."""
+
+    clips: int
+    changed: int
+
+
+@dataclass(frozen=True)
 class BuildResult:
     """The result of a run. `idle` is True if nothing was left to do; `source` compares the source with the plan.
 
     `config` is the configuration that the dataset was begun with, `cut_version` the version of the cut that made it,
-    `retry` a retry that is not finished.
+    `retry` a retry that is not finished, `retried` what the run's own has done.
     """
 
     summary: BuildSummary
@@ -79,6 +87,7 @@ class BuildResult:
     config: BuildConfig
     cut_version: int
     retry: OpenRetry | None
+    retried: Retried | None = None
 
 
 def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
@@ -123,7 +132,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
         except FileNotFoundError:
             out.check_anchor()
             raise
-        return BuildResult(summary, run.idle, found, order.config, recorded.cut_version, open_retry(out))
+        return BuildResult(summary, run.idle, found, order.config, recorded.cut_version, open_retry(out), run.retried)
 
 
 class _Run:
@@ -150,6 +159,7 @@ class _Run:
         self._plan = Plan(job.out, order.config)
         self._shards = sum(1 for _ in self._plan.shards())
         self._idle = True
+        self.retried: Retried | None = None
         self._before = sums_of_last_run(job.out)
 
     @property
@@ -200,7 +210,14 @@ class _Run:
         if retry := start_or_resume_retry(self._out, state, self._order.retry):
             clips, shards = count_retried(state, self._out, retry)
             self._begin(self._plan.clips - clips, self._shards - shards)
+            before = self._count(retry)
             self._work(WorkLeft(state, retry=retry))
+            self.retried = Retried(clips, before - self._count(retry))
+
+    def _count(self, retry: OpenRetry) -> int:
+        """Return the number of clips whose outcome now is one of the retry's."""
+        _, tally = read_progress(self._out, self._job.config.units_per_shard)
+        return sum(map(tally.count, retry.outcomes))
 
     def _before_work(self) -> None:
         """Log once which model is asked and what that may cost. Raise SourceGone or UsageError if work cannot begin."""

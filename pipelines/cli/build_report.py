@@ -41,6 +41,8 @@ def print_finished(finished: BuildResult, out: Storage, retry: frozenset[str]) -
     if finished.idle:
         console.out.print(console.visible(_idle(finished, retry)), markup=False)
     _print_summary(summary, out)
+    if done := finished.retried:
+        console.out.print(f"retried   {many(done.clips, 'clip')}: {done.changed:,} with another outcome now")
     if summary.keeps_nothing:
         _print_nothing_kept(summary.outcomes, finished.config, out)
     else:

@@ -254,7 +254,7 @@ def test_a_moved_source_without_captions_goes_on_as_it_was_planned(folder: Path,
 def test_a_source_that_is_not_there_is_the_machines_fault_where_it_was_planned(folder: Path, tmp_path: Path) -> None:
     planned(folder, tmp_path / "out")
     folder.rename(tmp_path / "away")
-    with pytest.raises(RunStopped, match=r"is not there, and .* was planned from it; is its disk mounted"):
+    with pytest.raises(RunStopped, match=r"is not there, and .* was planned from it; mount its disk"):
         open_source_and_out(str(folder), str(tmp_path / "out"), SMALL)
     with pytest.raises(UsageError, match="no such file or folder"):
         open_source_and_out(str(folder), str(tmp_path / "new"), SMALL)
