@@ -84,7 +84,10 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in SUBCOMMANDS and not ctx.resilient_parsing:
             if "/" in args[0]:
-                console.fail(f"{args[0]}: a path where a command should be; such as show {args[0]}", console.USAGE)
+                console.fail(
+                    f"{args[0]}: a path where a command should be; name one before it, such as show {args[0]}",
+                    console.USAGE,
+                )
             near = difflib.get_close_matches(args[0], SUBCOMMANDS, n=1, cutoff=_SIMILAR)
             console.fail(
                 f"{args[0]}: no such command; {f'is {near[0]} meant?' if near else '--help lists them'}", console.USAGE

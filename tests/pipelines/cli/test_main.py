@@ -112,7 +112,10 @@ def test_every_option_has_a_sentence_and_shows_the_default_of_its_field(name: st
             " with spaces into quotes",
         ),
         (["build", "-source", "x"], "-source: no such flag; is --source meant?"),
-        (["data/nsp-film"], "data/nsp-film: a path where a command should be; such as show data/nsp-film"),
+        (
+            ["data/nsp-film"],
+            "data/nsp-film: a path where a command should be; name one before it, such as show data/nsp-film",
+        ),
         (["verify", ""], "OUT '' is empty; give a value, or leave it out; is a variable not set?"),
         (["completion", "fish"], "SHELL: 'fish' is not one of 'bash', 'zsh'"),
     ],
