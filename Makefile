@@ -70,7 +70,7 @@ $(VENV)/test: $(VENV)/train
 shards: $(VENV)/base
 	@$(if $(filter data/film/shots.csv,$(SOURCE)),$(PY) pipelines/fetch_film.py data/film)
 	@$(if $(filter data/shapes/clips.csv,$(SOURCE)),$(PY) pipelines/make_shapes.py data/shapes)
-	@$(PY) pipelines/build_nsp.py --source $(SOURCE) --out $(OUT) --judge $(JUDGE) $(SAMPLE) $(FLAGS)
+	@$(VENV)/bin/nextscene build --source $(SOURCE) --out $(OUT) --judge $(JUDGE) $(SAMPLE) $(FLAGS)
 
 lint: $(VENV)/test
 	$(PY) -m ruff format --check .

@@ -36,7 +36,8 @@ def refuse_duplicates(plan: BinaryIO, ids: array[int], source: Source) -> None:
             if row["clip_id"] in seen:
                 raise UsageError(
                     f"`source` {source.display_uri}: clip {place} is the same as {seen[row['clip_id']]}:"
-                    " same id or video, same span; remove one or give each its own `id`"
+                    " same id or video, same span; remove one or give each its own `id` (clips are counted from 1,"
+                    " without a header)"
                 )
             seen[row["clip_id"]] = place
 

@@ -13,21 +13,26 @@ from nextscene.shards.format.layout import UnitName
 if TYPE_CHECKING:
     from nextscene.judge.call_progress import CallProgress
 
-ClipStage = Literal["screened", "asked", "cut"]
+ClipStage = Literal["screened", "asked", "cut", "decided"]
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Numbers of clips screened, asked about and cut, and of shards sealed."""
+    """Numbers of clips screened, asked about and cut, of shards sealed, and of clips decided: those of whole units."""
 
     screened: int = 0
     asked: int = 0
     cut: int = 0
     sealed: int = 0
+    decided: int = 0
 
     def __add__(self, other: Stages) -> Stages:
         return Stages(
-            self.screened + other.screened, self.asked + other.asked, self.cut + other.cut, self.sealed + other.sealed
+            self.screened + other.screened,
+            self.asked + other.asked,
+            self.cut + other.cut,
+            self.sealed + other.sealed,
+            self.decided + other.decided,
         )
 
 
@@ -98,4 +103,5 @@ class StageCounts:
 
     @property
     def stages(self) -> Stages:
-        return Stages(self._clips["screened"], self._clips["asked"], self._clips["cut"], self.sealed)
+        clips = self._clips
+        return Stages(clips["screened"], clips["asked"], clips["cut"], self.sealed, clips["decided"])

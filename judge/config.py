@@ -26,6 +26,8 @@ class ClaudeConfig:
         1024,
         "Most tokens of an answer, thinking included; an answer that is cut off is requested again with twice as many.",
     )
-    frames: int = setting(8, "Frames that the model is shown of a clip without a caption, to caption it.")
+    frames: int = setting(
+        8, "Frames of a clip that the model is shown to caption it; in a build, if it has no caption."
+    )
     frame_height: int = setting(336, "Height of these frames in pixels, a multiple of 28.")
     prompt_version: Literal[1, 2] = setting(2, "Version of the prompts.")

@@ -40,7 +40,11 @@ class FilmJudge:
     async def describe(self, question: Question, rejected_scenes: tuple[str, ...] = ()) -> JudgeText:
         """Return the caption of the preceding shot, unchanged. Raise NoVerdict for the first shot of a source."""
         if not question.preceding_caption:
-            raise NoVerdict("rejected", "first_shot", "no captioned shot comes before it in the same source video")
+            raise NoVerdict(
+                "rejected",
+                "first_shot",
+                "no caption of a shot just before it in the same source video: it is the first one, or that has none",
+            )
         return JudgeText(question.preceding_caption)
 
     async def verify(self, question: Question, scene: str) -> Verdict:

@@ -45,13 +45,13 @@ from nextscene.shards.format.dataset_hints import describe_folder, explain_missi
 from nextscene.shards.format.folder_mark import DATASET, KIND_NAMES
 from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, PLAN
 
-_RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
+RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 
 
 def _kept(given: Mapping[str, Any]) -> GoOn:
     if given["verifying"] or given["telling"] or given["estimating"]:
         return GoOn("nothing was changed", "run the same command again")
-    return GoOn("all that was finished is kept")
+    return GoOn("all that is decided is kept")
 
 
 @click.command(cls=Command)
@@ -72,7 +72,7 @@ def _kept(given: Mapping[str, Any]) -> GoOn:
 @click.option(
     "--retry",
     metavar="OUTCOMES",
-    help=f"Process clips with these outcomes again, comma-separated: {', '.join(_RETRIABLE)}.",
+    help=f"Process clips with these outcomes again, comma-separated: {', '.join(RETRIABLE)}.",
 )
 @click.option(
     "--stop-after", type=click.IntRange(1), metavar="N", help="Stop after N more clips are decided.  [default: all]"
@@ -259,10 +259,10 @@ def _outcomes(text: str | None) -> frozenset[str]:
     if text is None:
         return frozenset()
     wanted = frozenset(word.strip() for word in text.split(",") if word.strip())
-    if unknown := sorted(wanted - set(_RETRIABLE)):
-        raise UsageError(f"`retry` {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}")
+    if unknown := sorted(wanted - set(RETRIABLE)):
+        raise UsageError(f"`retry` {unknown[0]}: not an outcome that can be retried; there are {', '.join(RETRIABLE)}")
     if not wanted:
-        raise UsageError(f"`retry` {text!r} names no outcome; there are {', '.join(_RETRIABLE)}")
+        raise UsageError(f"`retry` {text!r} names no outcome; there are {', '.join(RETRIABLE)}")
     return wanted
 
 

@@ -12,6 +12,7 @@ from nextscene.pipelines.cli import startup  # noqa: F401  before all that may b
 # isort: split
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
@@ -26,8 +27,10 @@ from nextscene.common.text import many
 from nextscene.common.typed_path import check_typed_path
 from nextscene.curation import inspect
 from nextscene.curation.config import BuildConfig
-from nextscene.curation.inspect import ClipHistory, DatasetOverview, OpenDataset, ShardHistory
+from nextscene.curation.inspect import ClipHistory, DatasetOverview, EndedClips, OpenDataset, ShardHistory
+from nextscene.curation.inspect.shard import ClipEnd
 from nextscene.curation.ledger import Row
+from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.locations import open_out
 from nextscene.curation.sources import OPEN_END
@@ -43,8 +46,9 @@ from nextscene.shards.format.dataset_hints import describe_folder
 from nextscene.shards.format.folder_mark import check_folder
 from nextscene.shards.format.layout import CONFIG, ShardName
 
-Story = DatasetOverview | ShardHistory | ClipHistory
-_KINDS: dict[type, str] = {DatasetOverview: "dataset", ShardHistory: "shard", ClipHistory: "clip"}
+Story = DatasetOverview | ShardHistory | ClipHistory | EndedClips
+_KINDS: dict[type, str] = {DatasetOverview: "dataset", ShardHistory: "shard", ClipHistory: "clip", EndedClips: "ended"}
+_REASON = re.compile(r"[a-z_]+")
 
 
 @click.command(cls=Command)
@@ -67,7 +71,8 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     rounds, verdict, paid calls, outcome, sample), or a shard, such as train/nsp-000003 or the path of its tar, for its
     samples, each read and checked, and the clips that are not in it. A clip is named by its id or the first letters of
     that (at least 6), by its file or the end of the file's path, with or without suffix, or by its `id` in the
-    manifest. This works during a run, and on copies without plan, ledger or calls.
+    manifest. WHAT may also be an outcome, such as rejected, or a reason, such as no_caption: then the clips that ended
+    so are listed. This works during a run, and on copies without plan, ledger or calls.
 
     Exit codes: 0 shown, 1 what is shown is damaged, 2 wrong usage, 3 stopped by storage, or by SIGTERM, SIGHUP or
     SIGUSR1, 130 by Ctrl-C.
@@ -101,7 +106,14 @@ def _story(opened: OpenDataset, what: str) -> Story:
         return _with_flags_of_build(inspect.dataset_overview(opened))
     if shard := inspect.shard_named(opened.out, what):
         return inspect.shard_history(opened, inspect.find_shard(opened, shard))
-    return inspect.clip_history(opened, inspect.find_clip(opened, what))
+    if what in OUTCOMES and (ended := inspect.ended_clips(opened, what)):
+        return ended
+    try:
+        return inspect.clip_history(opened, inspect.find_clip(opened, what))
+    except UsageError:
+        if _REASON.fullmatch(what) and (ended := inspect.ended_clips(opened, what)):
+            return ended
+        raise
 
 
 def _with_flags_of_build(now: DatasetOverview) -> DatasetOverview:
@@ -116,7 +128,7 @@ def _damages(story: Story) -> list[str]:
 
 
 def _extracted(out: Storage, story: Story, folder: str) -> list[str]:
-    if isinstance(story, DatasetOverview):
+    if isinstance(story, DatasetOverview | EndedClips):
         raise UsageError("--extract needs a clip or a shard; name one behind OUT")
     samples = story.samples if isinstance(story, ShardHistory) else (story.sample,) if story.sample else ()
     name = ShardName.of(samples[0].tar) if samples else None
@@ -175,6 +187,8 @@ def _print(page: Page, story: Story) -> None:
         _print_glance(page, story)
     elif isinstance(story, ShardHistory):
         _print_shard(page, story)
+    elif isinstance(story, EndedClips):
+        _print_ended(page, story)
     else:
         _print_clip(page, story)
     if story.missing:
@@ -239,12 +253,21 @@ def _print_shard(page: Page, shard: ShardHistory) -> None:
         )
     if shard.not_kept:
         page.say("", "")
-        page.table(
-            [
-                ["not kept", "file", "outcome", "reason", "detail"],
-                *([clip.clip_id, clip.source, clip.outcome, clip.reason, clip.detail] for clip in shard.not_kept),
-            ]
-        )
+        page.table(_ends("not kept", shard.not_kept))
+
+
+def _print_ended(page: Page, ended: EndedClips) -> None:
+    page.say("clips", f"{ended.count:,} ended as {ended.wanted}")
+    if ended.clips:
+        page.table(_ends("clip", ended.clips))
+        page.next("show", page.out, ended.clips[0].clip_id)
+    if left_out := ended.count - len(ended.clips):
+        page.say("not here", f"{many(left_out, 'more clip')}; the ledgers have all")
+
+
+def _ends(heading: str, clips: Sequence[ClipEnd]) -> list[list[str]]:
+    rows = ([clip.clip_id, clip.source, clip.outcome, clip.reason, clip.detail] for clip in clips)
+    return [[heading, "file", "outcome", "reason", "detail"], *rows]
 
 
 def _print_clip(page: Page, clip: ClipHistory) -> None:

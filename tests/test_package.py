@@ -44,6 +44,15 @@ def test_the_public_names() -> None:
         nextscene.ClipDatset  # noqa: B018
 
 
+def test_a_name_that_needs_a_missing_package_says_how_to_install_it() -> None:
+    code = "import sys; sys.modules['torch'] = None\nfrom nextscene import ClipDataset\nfrom nextscene import Loader"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: nextscene.Loader needs torch, which is not installed; install nextscene[train]:"
+        " pip install 'nextscene[train]', in a clone pip install '.[train]'"
+    )
+
+
 def test_type_checkers_see_the_same_names_as_programs() -> None:
     tree = ast.parse((REPOSITORY / "nextscene" / "__init__.py").read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))

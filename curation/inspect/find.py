@@ -64,13 +64,17 @@ def find_clip(opened: OpenDataset, wanted: str) -> ClipLocation:
         return spot  # names need not be searched
     if named := _named_so(opened, wanted):
         return named
+    unknown = UsageError(
+        f"{wanted!r} is neither a clip id (at least {LEAST_LETTERS} letters of it), nor a clip's file or `id` in the"
+        " manifest, nor an outcome or reason of a clip, nor a shard such as train/nsp-000000, nor a path of"
+        f" one{_as_far_as_known(opened)}"
+    )
     if not _ID.fullmatch(wanted):
-        raise UsageError(
-            f"{wanted!r} is neither a clip id, nor a clip's file or `id` in the manifest, nor a shard such as"
-            f" train/nsp-000000, nor a path of one{_as_far_as_known(opened)}"
-        )
+        raise unknown
     if len(wanted) < LEAST_LETTERS:
         found = list(islice(_spots(opened, wanted), _MOST_NAMED + 1))
+        if not found:
+            raise unknown
         raise UsageError(f"{wanted} is too short, give at least {LEAST_LETTERS} letters; {_named(found)}")
     near: dict[str, ClipLocation] = {}
     for spot in _spots(opened, wanted[:_NEAR_LETTERS]):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.inspect.sample import SampleFound, SampleReader
-from nextscene.curation.ledger import read_ledger
+from nextscene.curation.ledger import Row, read_ledger
 from nextscene.curation.sources import span_text
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Receipt
@@ -17,8 +17,8 @@ from nextscene.shards.format.sample import CLIPS
 
 
 @dataclass(frozen=True)
-class NotKept:
-    """A clip that is not in the shard, and its outcome. `source` is its file and the span in that file."""
+class ClipEnd:
+    """A clip and its outcome. `source` is its file and the span in that file."""
 
     clip_id: str
     source: str
@@ -44,7 +44,7 @@ class ShardHistory:
     sha256: str
     bytes: int
     samples: tuple[SampleFound, ...]
-    not_kept: tuple[NotKept, ...]
+    not_kept: tuple[ClipEnd, ...]
     missing: tuple[str, ...]
 
     @property
@@ -73,15 +73,14 @@ def shard_history(opened: OpenDataset, name: ShardName) -> ShardHistory:
         sha256=receipt.sha256,
         bytes=receipt.bytes,
         samples=tuple(reader.find(number) for number in range(receipt.count)),
-        not_kept=tuple(
-            NotKept(
-                row.clip_id, f"{row.source}{span_text(row.start_ms, row.end_ms)}", row.outcome, row.reason, row.detail
-            )
-            for row in rows
-            if not row.kept
-        ),
+        not_kept=tuple(end_of(row) for row in rows if not row.kept),
         missing=opened.missing,
     )
+
+
+def end_of(row: Row) -> ClipEnd:
+    source = f"{row.source}{span_text(row.start_ms, row.end_ms)}"
+    return ClipEnd(row.clip_id, source, row.outcome, row.reason, row.detail)
 
 
 def _ledgers(opened: OpenDataset, name: ShardName, sealed: bool, planned: int | None) -> list[str]:

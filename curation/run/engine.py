@@ -207,6 +207,7 @@ class Engine:
             self._in_flight -= 1
             if not progress.is_partial:
                 self._counts.complete("cut", progress.unit)
+                self._counts.complete("decided", progress.unit)
                 step.shard.todo.remove(progress.unit)
             self._counts.end(progress.unit.name)
             if step.shard.is_done:

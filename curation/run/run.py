@@ -66,11 +66,19 @@ class BuildRequest:
 
 
 @dataclass(frozen=True)
+class Retried:
+    """The number of clips that a retry has processed again, and of those that ended with another outcome by it."""
+
+    clips: int
+    changed: int
+
+
+@dataclass(frozen=True)
 class BuildResult:
     """The result of a run. `idle` is True if nothing was left to do; `source` compares the source with the plan.
 
     `config` is the configuration that the dataset was begun with, `cut_version` the version of the cut that made it,
-    `retry` a retry that is not finished.
+    `retry` a retry that is not finished, `retried` what the run's own has done.
     """
 
     summary: BuildSummary
@@ -79,6 +87,7 @@ class BuildResult:
     config: BuildConfig
     cut_version: int
     retry: OpenRetry | None
+    retried: Retried | None = None
 
 
 def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
@@ -124,7 +133,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
         except FileNotFoundError:
             out.check_anchor()
             raise
-        return BuildResult(summary, run.idle, found, order.config, recorded.cut_version, open_retry(out))
+        return BuildResult(summary, run.idle, found, order.config, recorded.cut_version, open_retry(out), run.retried)
 
 
 class _Run:
@@ -151,6 +160,7 @@ class _Run:
         self._plan = Plan(job.out, order.config)
         self._shards = sum(1 for _ in self._plan.shards())
         self._idle = True
+        self.retried: Retried | None = None
         self._before = sums_of_last_run(job.out)
 
     @property
@@ -175,7 +185,7 @@ class _Run:
             if has_only_plan(self._out):
                 raise
             self._conclude_as_it_is()
-            raise UsageError(f"{mistake}. All that was finished is kept") from mistake
+            raise UsageError(f"{mistake}. All that is decided is kept") from mistake
         summary = self._conclude_with_page()
         if self._order.retry:
             self._heartbeat.check()
@@ -201,7 +211,14 @@ class _Run:
         if retry := start_or_resume_retry(self._out, state, self._order.retry):
             clips, shards = count_retried(state, self._out, retry)
             self._begin(self._plan.clips - clips, self._shards - shards)
+            before = self._count(retry)
             self._work(WorkLeft(state, retry=retry))
+            self.retried = Retried(clips, before - self._count(retry))
+
+    def _count(self, retry: OpenRetry) -> int:
+        """Return the number of clips whose outcome now is one of the retry's."""
+        _, tally = read_progress(self._out, self._job.config.units_per_shard)
+        return sum(map(tally.count, retry.outcomes))
 
     def _before_work(self) -> None:
         """Log once which model is asked and what that may cost. Raise SourceGone or UsageError if work cannot begin."""
@@ -214,9 +231,9 @@ class _Run:
 
     def _begin(self, clips: int, shards: int) -> None:
         """Report the progress before the next work: this many clips and shards of the plan are done."""
-        self._reached = Stages(clips, clips, clips, shards)
+        self._reached = Stages(clips, clips, clips, shards, clips)
         planned = self._plan.clips
-        self._progress.begin(Stages(planned, planned, planned, self._shards), self._reached)
+        self._progress.begin(Stages(planned, planned, planned, self._shards, planned), self._reached)
 
     def _work(self, left: WorkLeft) -> None:
         if next(left.shards(self._plan, self._out), None) is None:

@@ -69,7 +69,9 @@ def find_moved_source(
     if different:
         raise UsageError(
             f"`out` {out.display_uri} was made of {recorded.source}, and {source.display_uri} is another source:"
-            f" {different}. Give the same source, or choose another `out`"
+            f" {different}. Give the same source, or choose another `out`; if it is the same, and has both moved and"
+            f" changed, give it under its old name {recorded.source}, such as by a link: then each changed file counts"
+            " by itself"
         )
     stay = f"; as they were planned stay {others}" if others else ""
     _log.warning(

@@ -72,7 +72,7 @@ def _clip(row: Mapping[str, Any], where: str, row_name: str, scenes: bool) -> Cl
     except InvalidValue as flaw:
         return _clip_without_location(row, name, caption.text, _flawed(flaw, row_name))
     if end is not None and end <= start_ms:
-        raise UsageError(f"{where}: end {end / 1000} s is not after start {start_ms / 1000} s")
+        raise UsageError(f"{where}: end {end / 1000} s is not after start {start_ms / 1000} s; mend or remove that row")
     provenance = ""
     read = (*COLUMNS, SCENE) if scenes else COLUMNS
     try:

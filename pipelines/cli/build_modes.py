@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
+from nextscene.pipelines.build_nsp import RETRIABLE
 from nextscene.pipelines.build_nsp import main as build
+from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,7 +62,7 @@ def verify(context: click.Context, out: str) -> None:
 
 @click.command(cls=Command)
 @click.argument("out")
-@click.argument("outcomes", nargs=-1, required=True)
+@click.argument("outcomes", nargs=-1, metavar="OUTCOMES...")
 @_flags_of_build(without=_MODES | {"out"})
 @click.pass_context
 def retry(context: click.Context, /, out: str, outcomes: tuple[str, ...], **flags: Any) -> None:
@@ -71,6 +73,8 @@ def retry(context: click.Context, /, out: str, outcomes: tuple[str, ...], **flag
 
     Exit codes: as those of `build`.
     """
+    if not outcomes:
+        console.fail(f"OUTCOMES is missing; name one or more of {', '.join(RETRIABLE)}", console.USAGE)
     context.invoke(build, out=out, retry=",".join(outcomes), **flags)
 
 

@@ -13,9 +13,10 @@ from rich.table import Table
 from nextscene.common.storage import Storage
 from nextscene.common.text import many
 from nextscene.curation.config import BuildConfig
-from nextscene.curation.inspect.nothing_kept import why_nothing_is_kept
+from nextscene.curation.inspect.nothing_kept import source_has_scenes, why_nothing_is_kept
 from nextscene.curation.inspect.status import Status
 from nextscene.curation.ledger import RETIMED
+from nextscene.curation.plan import Plan
 from nextscene.curation.run.run import BuildResult
 from nextscene.curation.run.source_changes import DifferenceKind, SourceComparison
 from nextscene.curation.sealing.retry_advice import accepted_retries, not_retryable
@@ -40,8 +41,12 @@ def print_finished(finished: BuildResult, out: Storage, retry: frozenset[str]) -
     if finished.idle:
         console.out.print(console.visible(_idle(finished, retry)), markup=False)
     _print_summary(summary, out)
+    if done := finished.retried:
+        console.out.print(f"retried   {many(done.clips, 'clip')}: {done.changed:,} with another outcome now")
     if summary.keeps_nothing:
         _print_nothing_kept(summary.outcomes, finished.config, out)
+    else:
+        _print_lack_of_test(finished.config, out)
     if not found.is_same and not (finished.idle and not retry):
         console.out.print(f"source    {console.visible(source_line(found))}", markup=False)
     if found.kinds.keys() - _NOT_TO_BE_BUILT:
@@ -125,8 +130,19 @@ def _print_summary(summary: BuildSummary, out: Storage) -> None:
 
 
 def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfig, out: Storage) -> None:
-    why = console.visible(with_flags(why_nothing_is_kept(ends, config)))
+    has_scenes = source_has_scenes(Plan(out, config))
+    why = console.visible(with_flags(why_nothing_is_kept(ends, config, has_scenes)))
     console.out.print(f"kept      nothing: {why}; {command('show', out.display_uri)} shows more", markup=False)
+
+
+def _print_lack_of_test(config: BuildConfig, out: Storage) -> None:
+    """Say that the test split was given no clip, as happens in a small source."""
+    if config.test and not any(shard.split == "test" for shard, _ in Plan(out, config).shards()):
+        console.out.print(
+            f"split     test has no clip, by --test {config.test:g} --split-by {config.split_by}; for some, build into"
+            " another --out, such as with --test 0.1 --split-by clip",
+            markup=False,
+        )
 
 
 def _next(finished: BuildResult, out: Storage) -> Iterator[str]:

@@ -30,18 +30,20 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
+            _refuse_single_dashes(args, self.get_params(ctx))
             args = [*_with_names_of_today(args, self.get_params(ctx))]
-            self._refuse_missing_values(ctx, args)
+            self._refuse_misplaced_words(ctx, args)
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             console.fail(describe_misuse(error, self.get_params(ctx)), console.USAGE)
 
-    def _refuse_missing_values(self, ctx: click.Context, args: list[str]) -> None:
-        """Raise UsageError for an empty value, or a flag in place of a value. An unset shell variable causes both.
+    def _refuse_misplaced_words(self, ctx: click.Context, args: list[str]) -> None:
+        """Raise UsageError for an empty value, a flag in place of a value, or a word that stands behind no flag.
 
-        An empty path would be read as the current folder, which is never intended.
+        An unset shell variable causes the first two. An empty path would be read as the current folder, which is never
+        intended.
         """
-        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        given, extra, _ = self.make_parser(ctx).parse_args(list(args))
         parameters = self.get_params(ctx)
         flags = {flag for one in parameters if isinstance(one, click.Option) for flag in one.opts + one.secondary_opts}
         for parameter in parameters:
@@ -56,11 +58,25 @@ class Command(click.Command):
                         f"{shown_name(parameter)} {value!r} is empty; give a value, or leave it out; is a variable not"
                         " set?"
                     )
+        if extra:
+            raise click.UsageError(
+                f"{' '.join(extra)}: it stands behind no flag{_remedy_for_extra(extra[0], parameters)}, and put a value"
+                " with spaces into quotes"
+            )
 
 
 def renamed(old: str, now: str) -> Callable[[F], F]:
     """Accept `old` for the flag `now` until the next release, with a warning."""
     return click.option(old, "old" + re.sub(r"\W", "_", old), cls=OldName, now=now)
+
+
+def _refuse_single_dashes(args: Sequence[str], parameters: Iterable[click.Parameter]) -> None:
+    """Raise UsageError for the name of a flag behind one dash, which click would read as single letters."""
+    known = {flag for one in parameters for flag in one.opts if flag[:2] == "--"}
+    for word in args[: args.index("--") if "--" in args else None]:
+        flag = word.partition("=")[0]
+        if len(flag) > 2 and f"-{flag}" in known:
+            raise click.UsageError(f"{flag}: no such flag; is -{flag} meant?")
 
 
 def _with_names_of_today(args: Iterable[str], parameters: Iterable[click.Parameter]) -> Iterator[str]:
@@ -105,9 +121,15 @@ def describe_misuse(error: click.UsageError, parameters: Sequence[click.Paramete
         return f"{error.option_name}: {message[:1].lower()}{message[1:]}"
     if isinstance(error, click.BadParameter) and error.param:
         return f"{shown_name(error.param)}: {_reason(error.param.type, message)}"
-    if extra := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", message, re.DOTALL):
-        return f"{extra[1]}: it stands behind no flag; name the flag, and put a value with spaces into quotes"
     return message
+
+
+def _remedy_for_extra(word: str, parameters: Sequence[click.Parameter]) -> str:
+    if takes := [shown_name(one) for one in parameters if isinstance(one, click.Argument)]:
+        return f", and only {' '.join(takes)} does; leave it out"
+    if any("--source" in one.opts for one in parameters):
+        return f"; give the source as --source {word}, and OUT as --out OUT"
+    return "; name the flag"
 
 
 def _reason(kind: Any, message: str) -> str:

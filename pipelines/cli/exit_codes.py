@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from nextscene.common.errors import DataError, StoppedError, UsageError
+from nextscene.common.lazy_exports import INSTALL_TRAINER
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.shards.format.folder_mark import NotOurs
@@ -20,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class GoOn:
-    """Two phrases on a command that was stopped: what it keeps, and how it is continued."""
+    """Two phrases for a command that was stopped: the work that is kept, and how to continue."""
 
     kept: str
     again: str = "run the same command again to continue"
@@ -29,8 +30,8 @@ class GoOn:
 def handle_errors(go_on: GoOn | Callable[[Mapping[str, Any]], GoOn], damaged: str = "{}") -> Callable[[F], F]:
     """Return a decorator that ends a command with one line and an exit code for each kind of error, or a signal.
 
-    The line after a stop has `go_on`; as a function, it gets the command's parameters. `damaged` is the template
-    of the line for a damaged dataset: {} is the error, and {name} the command's parameter of that name. If the
+    `go_on` ends the line of a stop; as a function, it gets the command's parameters. `damaged` is the
+    template of the line for a damaged dataset: {} is the error, and {name} the command's parameter of that name. If the
     template has more than {}, a missing file counts as damage too.
     """
 
@@ -67,8 +68,7 @@ def _fail(error: Exception, go_on: GoOn, damaged: str) -> None:
         case UsageError():
             console.fail(" ".join(str(error).splitlines()), error.exit_code)
         case ModuleNotFoundError():
-            how = "install nextscene[train], in a clone by pip install '.[train]'"
-            console.fail(f"{error.name} is not installed; {how}", UsageError.exit_code)
+            console.fail(f"{error.name} is not installed; {INSTALL_TRAINER}", UsageError.exit_code)
         case DataError():
             console.fail(damaged, error.exit_code)
         case FileNotFoundError() if damaged != str(error):

@@ -83,6 +83,11 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in SUBCOMMANDS and not ctx.resilient_parsing:
+            if "/" in args[0]:
+                console.fail(
+                    f"{args[0]}: a path where a command should be; name one before it, such as show {args[0]}",
+                    console.USAGE,
+                )
             near = difflib.get_close_matches(args[0], SUBCOMMANDS, n=1, cutoff=_SIMILAR)
             console.fail(
                 f"{args[0]}: no such command; {f'is {near[0]} meant?' if near else '--help lists them'}", console.USAGE
@@ -91,6 +96,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings=CONTEXT)
+@click.version_option(package_name="nextscene", message="%(prog)s %(version)s", help="Show the version and exit.")
 def main() -> None:
     """Build next-scene-prediction datasets from captioned video, and train and evaluate a model on them.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,7 +30,7 @@ def command(name: str, *words: object) -> str:
     `name` is a subcommand of `nextscene`; for modes of `build` the first argument is OUT. In a process that was not
     started as `nextscene …`, return the command of the equivalent script.
     """
-    parts = ("nextscene", name, *words) if _is_subcommand() else ("python", *_script(name, *words))
+    parts = (_program(), name, *words) if _is_subcommand() else ("python", *_script(name, *words))
     return " ".join(_quoted(str(part)) for part in parts)
 
 
@@ -40,6 +43,14 @@ def deletion(out: Storage, path: str) -> str:
 def _is_subcommand() -> bool:
     context = click.get_current_context(silent=True)
     return context is not None and isinstance(context.find_root().command, click.Group)
+
+
+def _program() -> str:
+    """Return the program `nextscene`, with its path if this process is one that a shell would not find by its name."""
+    own = Path(sys.argv[0])
+    if own.name != "nextscene" or shutil.which("nextscene"):
+        return "nextscene"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
 
 
 def _script(name: str, *words: object) -> tuple[object, ...]:

@@ -40,7 +40,8 @@ class BuildProgress:
         rate = (done.cut - self._before.cut) / max(time.monotonic() - self._began, 1e-9)
         asked = f"; {calls_in_words(asking)}" if asking else ""
         return (
-            f"screened {done.screened:,}, asked {done.asked:,}, cut {done.cut:,} of {many(planned.cut, 'clip')},"
+            f"screened {done.screened:,}, asked {done.asked:,}, cut {done.cut:,},"
+            f" decided {done.decided:,} of {many(planned.cut, 'clip')},"
             f" sealed {done.sealed:,} of {many(planned.sealed, 'shard')}; {rate:.1f} clips a second{asked}"
         )
 

@@ -77,7 +77,11 @@ def open_split(location: str, split: str) -> tuple[Storage, Manifest]:
         raise DatasetNotFound(f"{out.display_uri} {explain_missing_dataset(out)}") from error
     if split not in manifest.splits:
         there = " and ".join(manifest.splits) or "none at all"
-        raise DatasetNotFound(f"{out.display_uri} has no samples in a split {split!r}, but {there}")
+        instead = f"give `split` {manifest.splits[0]}, or " if manifest.splits else ""
+        raise DatasetNotFound(
+            f"{out.display_uri} has no samples in a split {split!r}, but {there}; {instead}build another dataset, such"
+            " as with `test` 0.1"
+        )
     return out, manifest
 
 

@@ -43,4 +43,4 @@ def test_however_often_and_late_it_is_told_each_clip_counts_once(seed: int) -> N
         counts.end(one.name)
         counts.take({("cut", one.name): 1})  # too late
     begun = sum(len(one.clips) - len(one.deferred) for one in units)
-    assert counts.stages == Stages(begun, begun, begun, 0)
+    assert counts.stages == Stages(begun, begun, begun, 0, begun)

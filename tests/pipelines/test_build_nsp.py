@@ -126,7 +126,7 @@ def test_interrupts_end_a_run_in_order_and_the_same_command_goes_on(here: Place,
         ended = run.wait()
         assert run.left_behind() == []
     assert ended.code == 130, ended.stderr
-    assert ended.error == "error: interrupted; all that was finished is kept; run the same command again to continue"
+    assert ended.error == "error: interrupted; all that is decided is kept; run the same command again to continue"
     done = len(ledger(out, config))
     assert 0 < done < 6
     assert not Manifest.read(Storage.at(out)).complete

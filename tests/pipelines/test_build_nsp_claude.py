@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 CLIPS = 60
 MARKED = {3: "FAIL1", 7: "FAIL3", 20: "REFUSE-DESCRIBE", 31: "REFUSE-VERIFY", 44: "GARBLED", 50: "BAD-REQUEST"}
-GO_ON = "All that was finished is kept; once that is mended, run the same command again to continue."
+GO_ON = "All that is decided is kept; once that is mended, run the same command again to continue."
 ONLY_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 
 
@@ -164,9 +164,7 @@ def test_interrupted_and_killed_it_keeps_every_answer_and_tells_what_was_spent(
             ended = run.wait()
             assert run.left_behind() == []
         assert ended.code == 130, ended.stderr
-        assert (
-            ended.error == "error: interrupted; all that was finished is kept; run the same command again to continue"
-        )
+        assert ended.error == "error: interrupted; all that is decided is kept; run the same command again to continue"
         assert answered(out) == len(api.paid) < 12 * 4
         assert account(out).spent == true_cost(api.exchanges) and account(out).lost == 0
 

@@ -248,7 +248,22 @@ def test_a_clip_is_found_by_its_file_without_the_suffix(tmp_path: Path, without:
     line = refused(2, out, "v06")
     assert "2 clips are called v06; give the id of one of them: " in line
     assert all(f"{ids[name]} ({name}" in line for name in ("v06.mp4", "v06.mkv"))
-    assert "too short" in refused(2, out, "v0") and "too short" in refused(2, out, "05")
+    assert "'v0' is neither a clip id (at least 6 letters of it), nor a clip's file" in refused(2, out, "v0")
+
+
+def test_the_clips_of_an_outcome_or_a_reason_are_listed(built: Path) -> None:
+    rows = ledger(built)
+    for wanted in {word for row in rows for word in (row.outcome, row.reason) if word}:
+        ended = [row.clip_id for row in rows if wanted in (row.outcome, row.reason)]
+        found = told(built, wanted)
+        assert (found["kind"], found["count"], [clip["clip_id"] for clip in found["clips"]]) == (
+            "ended",
+            len(ended),
+            ended,
+        )
+        assert all(clip_id in shown(built, wanted) for clip_id in ended)
+    assert shown(built, "refused") == "clips     0 ended as refused\n"
+    assert "'no_captoin' is neither" in refused(2, built, "no_captoin")
 
 
 def test_a_clip_is_found_by_its_path_and_by_either_unicode_form(

@@ -59,12 +59,47 @@ def single_shots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[objec
 def test_a_build_that_keeps_nothing_ends_with_1_each_time(single_shots: tuple[object, ...], tmp_path: Path) -> None:
     said = build(*single_shots, code=1)
     (line,) = [line for line in said.splitlines() if line.startswith("kept ")]
-    assert line.startswith("kept      nothing: 2 rejected first_shot; no captioned shot comes before them")
+    assert line.startswith("kept      nothing: 2 rejected first_shot; no shot with a caption is just before them")
     assert "--judge none or --judge claude" in line and f"show.py {tmp_path}/out shows more" in line
     again = build("--out", tmp_path / "out", code=1)
     assert again.startswith("Nothing to do") and line in again
     assert line in build("--out", tmp_path / "out", "--status")
     assert "The dataset is whole" in build("--out", tmp_path / "out", "--verify")
+
+
+def test_a_source_with_scenes_is_to_be_built_with_the_judge_that_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    make_video(tmp_path / "a.mp4", 0.25)
+    source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "words", "scene": "before"}])
+    said = build("--source", source, "--out", tmp_path / "out", code=1)
+    assert "give --judge given, which takes the source's scenes, --judge none or --judge claude" in said
+    build(
+        "--source",
+        source,
+        "--out",
+        tmp_path / "given",
+        "--judge",
+        "given",
+        "--rules.min-width",
+        2,
+        "--rules.min-height",
+        2,
+    )
+
+
+def test_a_test_split_without_a_clip_is_named_unless_none_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    source = captioned_spans(tmp_path / "in", 2)
+    said = build("--source", source, "--out", tmp_path / "out", "--judge", "none", "--test", "0.0001")
+    assert "split     test has no clip, by --test 0.0001 --split-by source; for some, build into another --out" in said
+    assert "split  " not in build("--source", source, "--out", tmp_path / "no", "--judge", "none", "--test", 0)
+    both = ("--test", "0.5", "--split-by", "clip")
+    many = captioned_spans(tmp_path / "many", 12)
+    assert "split  " not in build("--source", many, "--out", tmp_path / "both", "--judge", "none", *both)
 
 
 def test_a_build_that_is_not_finished_may_keep_nothing_so_far(single_shots: tuple[object, ...], tmp_path: Path) -> None:

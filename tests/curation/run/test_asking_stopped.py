@@ -244,7 +244,7 @@ def test_a_key_revoked_during_a_run_leaves_the_sealed_shards_on_record(
     without_ray: type[_OneShard], tmp_path: Path
 ) -> None:
     order = BuildRequest(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
-    with pytest.raises(UsageError, match=r"the key was revoked\. All that was finished is kept"):
+    with pytest.raises(UsageError, match=r"the key was revoked\. All that is decided is kept"):
         build(order, BuildProgress())
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["samples"], summary["planned"], summary["complete"]) == (4, 6, False)

@@ -14,7 +14,7 @@ from tests.support import build_inline, make_video, write_csv
 
 pytestmark = pytest.mark.slow
 
-PLANNED = Stages(6, 6, 6, 2)
+PLANNED = Stages(6, 6, 6, 2, 6)
 
 
 class Recorder:
@@ -40,7 +40,7 @@ def test_a_retry_counts_what_it_does_anew_as_not_done(tmp_path: Path) -> None:
     for number in range(1, 3):
         make_video(tmp_path / f"{number}.mp4", 0.125, "64x48")
     progress = Recorder()
-    build(BuildRequest(str(source), str(out), TINY, workers=1, retry=frozenset({"failed"})), progress)
-    assert progress.begun == [PLANNED, Stages(1, 1, 1, 0)]
+    build(BuildRequest(str(source), str(out), TINY, workers=1, retry=frozenset({"absent"})), progress)
+    assert progress.begun == [PLANNED, Stages(1, 1, 1, 0, 1)]
     assert progress.told[-1] == PLANNED
     assert all(getattr(told, name) <= getattr(PLANNED, name) for told in progress.told for name in vars(PLANNED))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -97,7 +98,24 @@ def test_every_option_has_a_sentence_and_shows_the_default_of_its_field(name: st
         (["--halp", "show"], "--halp: no such flag; is --help meant?"),
         (["show", "x", "--jsno"], "--jsno: no such flag; is --json meant?"),
         (["status"], "OUT is missing; --help says what it is"),
-        (["retry", "x"], "OUTCOMES is missing; --help says what it is"),
+        (
+            ["retry", "x"],
+            "OUTCOMES is missing; name one or more of rejected, dropped, refused, failed, quarantined, absent",
+        ),
+        (
+            ["status", "x", "mf"],
+            "mf: it stands behind no flag, and only OUT does; leave it out, and put a value with spaces into quotes",
+        ),
+        (
+            ["build", "vids", "g2"],
+            "vids g2: it stands behind no flag; give the source as --source vids, and OUT as --out OUT, and put a value"
+            " with spaces into quotes",
+        ),
+        (["build", "-source", "x"], "-source: no such flag; is --source meant?"),
+        (
+            ["data/nsp-film"],
+            "data/nsp-film: a path where a command should be; name one before it, such as show data/nsp-film",
+        ),
         (["verify", ""], "OUT '' is empty; give a value, or leave it out; is a variable not set?"),
         (["completion", "fish"], "SHELL: 'fish' is not one of 'bash', 'zsh'"),
     ],
@@ -105,6 +123,10 @@ def test_every_option_has_a_sentence_and_shows_the_default_of_its_field(name: st
 def test_misuse_is_one_line_with_the_nearest_known_name(given: list[str], line: str) -> None:
     ended = nextscene(*given)
     assert (ended.exit_code, ended.stdout, ended.stderr) == (2, "", f"error: {line}\n")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert nextscene("--version").output.split()[-1] == version("nextscene")
 
 
 def test_without_a_command_the_help_is_shown() -> None:
@@ -138,6 +160,12 @@ def test_a_retry_says_that_the_undecided_clips_come_first(
     assert "not decided yet" not in caplog.text
 
 
+def test_a_retry_that_changes_nothing_says_so(tmp_path: Path, inline: None) -> None:
+    source, out = captioned_spans(tmp_path / "in", 3, size="64x48"), tmp_path / "out"
+    nextscene("build", "--source", source, "--out", out, "--judge", "none", "--test", "0")
+    assert "retried   3 clips: 0 with another outcome now" in nextscene("retry", out, "rejected").stdout
+
+
 def test_a_dataset_is_built_shown_verified_and_retried_by_subcommands(tmp_path: Path, inline: None) -> None:
     videos = [make_video(tmp_path / name) for name in ("a.mp4", "b.mp4")]
     source, out = (
@@ -152,7 +180,8 @@ def test_a_dataset_is_built_shown_verified_and_retried_by_subcommands(tmp_path: 
     assert "python" not in built.stdout
     (tmp_path / "away.mp4").rename(videos[1])
     assert "absent no_file 1" in nextscene("status", out).stdout
-    assert nextscene("retry", out, "absent", "refused").exit_code == 0
+    retried = nextscene("retry", out, "absent", "refused")
+    assert retried.exit_code == 0 and "retried   1 clip: 1 with another outcome now" in retried.stdout
     assert problems(out, BuildConfig(judge="none", test=0.0)) == []
     verified = nextscene("verify", out)
     assert (verified.exit_code, verified.stderr) == (0, "")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
+import click
+import pytest
 from click.testing import CliRunner
 
 from nextscene.pipelines.build_nsp import main as build_nsp
+from nextscene.pipelines.cli.main import main as nextscene
 from nextscene.pipelines.cli.shell import command
 from nextscene.pipelines.show import main as show
 from tests.support import SMALL, build_inline, captioned_spans
@@ -55,6 +59,15 @@ def test_a_shell_gets_the_words_that_were_meant() -> None:
 def test_plain_words_stay_as_they_are() -> None:
     told = command("show", "data/nsp-film", Path("/a"), 3, "s3://bucket/x")
     assert told == "python pipelines/show.py data/nsp-film /a 3 s3://bucket/x"
+
+
+def test_a_program_that_a_shell_would_not_find_is_named_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/nextscene"])
+    with click.Context(nextscene):
+        monkeypatch.setenv("PATH", "/nowhere")
+        assert command("verify", "x") == ".venv/bin/nextscene verify x"
+        monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+        assert command("verify", "x") == "nextscene verify x"
 
 
 def test_what_commands_say_comes_next_names_the_very_folder(tmp_path: Path) -> None:

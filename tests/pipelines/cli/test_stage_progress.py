@@ -14,7 +14,7 @@ from nextscene.judge.call_progress import CallProgress
 from nextscene.pipelines.cli import progress
 from nextscene.pipelines.cli.stage_progress import BuildProgress
 
-PLANNED = Stages(30, 30, 30, 2)
+PLANNED = Stages(30, 30, 30, 2, 30)
 ASKING = CallProgress(answers=1234, spent=Decimal("1.5"), lost=Decimal(0), under_way=7, in_batches=0, trouble="")
 
 
@@ -31,8 +31,8 @@ def told(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, *ticks: Stages) -> 
 
 
 def test_a_line_tells_every_stage_and_the_dollars(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = told(monkeypatch, False, Stages(20, 11, 5, 1))
-    assert line.startswith("screened 20, asked 11, cut 5 of 30 clips, sealed 1 of 2 shards; ")
+    line = told(monkeypatch, False, Stages(20, 11, 5, 1, 4))
+    assert line.startswith("screened 20, asked 11, cut 5, decided 4 of 30 clips, sealed 1 of 2 shards; ")
     assert line.endswith("clips a second; $1.50 for 1,234 answers, 7 in flight\n")
 
 
@@ -50,10 +50,12 @@ def test_a_retry_has_a_bar_of_its_own_which_counts_from_its_beginning(monkeypatc
     monkeypatch.setattr(Progress, "update", lambda *_, completed, description: at.append(description))
     monkeypatch.setattr(Progress, "stop", lambda _: ended.append(len(at)))
     watch = BuildProgress()
-    watch.begin(PLANNED, Stages(29, 29, 29, 1))
+    watch.begin(PLANNED, Stages(29, 29, 29, 1, 29))
     watch.tick(PLANNED, None)
-    watch.begin(PLANNED, Stages(20, 20, 20, 1))
-    watch.tick(Stages(20, 20, 20, 1), None)
+    watch.begin(PLANNED, Stages(20, 20, 20, 1, 20))
+    watch.tick(Stages(20, 20, 20, 1, 20), None)
     watch.end()
     assert ended == [1, 2]
-    assert at[1].startswith("screened 20, asked 20, cut 20 of 30 clips, sealed 1 of 2 shards; 0.0 clips a second")
+    assert at[1].startswith(
+        "screened 20, asked 20, cut 20, decided 20 of 30 clips, sealed 1 of 2 shards; 0.0 clips a second"
+    )

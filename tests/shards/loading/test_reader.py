@@ -165,7 +165,7 @@ def test_a_place_without_a_dataset_is_named(tmp_path: Path) -> None:
 
 
 def test_a_split_that_is_not_there_is_named_with_those_that_are(out: Storage) -> None:
-    with pytest.raises(DatasetNotFound, match="no samples in a split 'test', but train"):
+    with pytest.raises(DatasetNotFound, match="no samples in a split 'test', but train; give `split` train, or build "):
         SplitReader(out.uri, "test")
 
 
