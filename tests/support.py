@@ -108,7 +108,8 @@ def build_inline(
     begun = time.monotonic()
     with claim_out(open_out(str(out))) as place, hold_lock(place, "inline"), asyncio.Runner() as runner:
         check_open_retry(place, retry)
-        given = replace(Source.at(str(source), config.map), selection=config.selection)
+        found = Source.at(str(source), config.map)
+        given = replace(found, selection=config.selection, caption_lines=config.caption_lines)
         recorded = prepare(place, given, config, judge_budget, retry=bool(retry))
         begun_with, seen_by = recorded.begun_with_cut, read_sentinels(place)
         job = UnitContext(config, given.root, place, ffmpeg.build(), "inline", judge_budget, begun_with, seen_by)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, count, islice, repeat
 from pathlib import PurePosixPath
 
@@ -15,6 +16,7 @@ from nextscene.common.errors import UsageError
 from nextscene.common.storage import BadLocation, Entry, Storage
 from nextscene.common.typed_path import check_typed_path
 from nextscene.curation.sources.archives import clips_of_archives
+from nextscene.curation.sources.caption import LinesRule, of_lines
 from nextscene.curation.sources.clip import (
     MEDIA_SUFFIXES,
     MISSING,
@@ -32,7 +34,7 @@ from nextscene.curation.sources.folder import FolderFilter, clip_of_file, clips_
 from nextscene.curation.sources.manifest import clips_of_manifest
 from nextscene.curation.sources.mapping.clips import LayoutSource
 from nextscene.curation.sources.mapping.layout import Layout
-from nextscene.curation.sources.presets import preset, split_preset
+from nextscene.curation.sources.presets import likely_presets, preset, split_preset
 from nextscene.curation.sources.selection import EVERYTHING, Selection, matching
 from nextscene.curation.sources.skipped_files import SkippedFiles
 from nextscene.curation.sources.tables import READERS
@@ -60,7 +62,8 @@ class Source:
     """A place that has clips. Relative locations are relative to `root`; `path` is "" for a folder.
 
     `out` is where the dataset is built. No link in a source folder may lead to it. A folder with a `layout` is read by
-    it; `preset` is the layout's name, "" if it has none. `selection` says which of the clips are taken.
+    it; `preset` is the layout's name, "" if it has none. `selection` says which of the clips are taken, and
+    `caption_lines` what becomes of captions of several lines.
     """
 
     root: Storage
@@ -69,6 +72,7 @@ class Source:
     preset: str = ""
     layout: Layout | None = None
     selection: Selection = EVERYTHING
+    caption_lines: LinesRule = "keep"
 
     @staticmethod
     def at(location: str, map_text: str = "") -> Source:
@@ -84,6 +88,8 @@ class Source:
         except BadLocation as mistake:
             raise UsageError(f"`source` {mistake}") from mistake
         layout = preset(name) if name else Layout.of_text(map_text) if map_text else None
+        if layout and not (layout.table.given or layout.members.files):
+            raise UsageError("`map`: it names no files; give table.files, table.lines or members.files")
         if here.is_folder():
             return Source(here, "", preset=name, layout=layout)
         if layout:
@@ -115,7 +121,7 @@ class Source:
     @property
     def has_order(self) -> bool:
         """Return whether the order of the clips is that of rows."""
-        return self.is_manifest or (self.layout is not None and bool(self.layout.table.files))
+        return self.is_manifest or (self.layout is not None and self.layout.table.given)
 
     def clips(self, skipped: SkippedFiles | None = None, digests: bool = True, scenes: bool = False) -> Iterator[Clip]:
         """Yield all clips in source order, each with size, time and digest of its file. Raise UsageError at a bad row.
@@ -144,6 +150,14 @@ class Source:
         found = self.selection.limited(lambda: self._matching(SkippedFiles(), folder_filter, scenes))
         return _with_stats(self, found, only_local=not complete)
 
+    @cached_property
+    def likely_layout(self) -> str:
+        """Return what a folder without a layout looks like, as a sentence with the remedy; "" for nothing known."""
+        if self.path or self.layout or not (names := likely_presets(self.root)):
+            return ""
+        titles = " or ".join(preset(name).about.title for name in names)
+        return f"it looks like {titles}: name it {' or '.join(f'{name}:{self.root.display_uri}' for name in names)}"
+
     def region_of(self, clip: Clip) -> Region | None:
         """Return the part of a clip's file that planning reads. None in an object store, where reading costs time and
         money, and for a missing file.
@@ -156,10 +170,14 @@ class Source:
         self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None, scenes: bool = False
     ) -> Iterator[Clip]:
         where = self.selection.where
-        if self.layout and self.layout.table.files:
-            return LayoutSource(self.root, self.layout, where, scenes).clips(skipped)
-        found = self._found(skipped, folder_filter, scenes)
+        if self.layout and self.layout.table.given:
+            return map(self._with_lines, LayoutSource(self.root, self.layout, where, scenes).clips(skipped))
+        found = map(self._with_lines, self._found(skipped, folder_filter, scenes))
         return matching(found, where, self.display_uri) if where else found
+
+    def _with_lines(self, clip: Clip) -> Clip:
+        caption = of_lines(clip.caption, self.caption_lines)
+        return clip if caption is clip.caption else replace(clip, caption=caption)
 
     def _found(
         self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None, scenes: bool = False
@@ -167,7 +185,7 @@ class Source:
         suffix = PurePosixPath(self.path).suffix.lower()
         if self.layout:
             without = folder_filter.is_known if folder_filter else _none_is_known
-            return clips_of_archives(self.root, self.layout.members.files, skipped, without, scenes)
+            return clips_of_archives(self.root, self.layout, skipped, without, scenes)
         if not self.path:
             return clips_of_folder(self.root, skipped, self.out, folder_filter, scenes)
         if self.is_manifest:

@@ -5,12 +5,15 @@ Tested in tests/curation/sources/presets/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from nextscene.common.errors import UsageError
 from nextscene.common.patterns import matching_files
 from nextscene.common.storage import Storage
 from nextscene.curation.sources.clip import Clip
+from nextscene.curation.sources.mapping.layout import Layout, RowMap
+from nextscene.curation.sources.mapping.row_reader import caption_reader
+from nextscene.curation.sources.members import BadArchive
 from nextscene.curation.sources.skipped_files import SkippedFiles
 from nextscene.curation.sources.tar import clips_of_tar
 
@@ -18,17 +21,19 @@ DAMAGED_ARCHIVE = "archive_damaged"
 
 
 def clips_of_archives(
-    root: Storage, patterns: Sequence[str], skipped: SkippedFiles, is_known: Callable[[str], bool], scenes: bool = False
+    root: Storage, layout: Layout, skipped: SkippedFiles, is_known: Callable[[str], bool], scenes: bool = False
 ) -> Iterator[Clip]:
-    """Yield the clips of the tars that the patterns match, in the order of their paths, without those that are known.
+    """Yield the clips of the layout's tars, in the order of their paths, without those that are known.
 
     A tar that cannot be read to its end is a clip that fails, after the clips before the damage. The sample next to it
     is not used: a part of it may be lost.
     """
-    for path in sorted({path for pattern in patterns for path in matching_files(root, pattern)}):
+    captions = caption_reader(layout) if layout.map != RowMap() else None
+    for path in sorted({path for pattern in layout.members.files for path in matching_files(root, pattern)}):
         if is_known(path):
             continue
         try:
-            yield from clips_of_tar(root, path, skipped, scenes)
+            yield from clips_of_tar(root, path, skipped, scenes, captions)
         except UsageError as damage:
-            yield Clip(path, path, "", flaw=DAMAGED_ARCHIVE, flaw_detail=str(damage))
+            reason = damage.reason if isinstance(damage, BadArchive) else DAMAGED_ARCHIVE
+            yield Clip(path, path, "", flaw=reason, flaw_detail=str(damage))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from nextscene.curation.sources.digest import Region, digest, region_of
 from nextscene.curation.sources.members.unpacking import Packing, is_in_gzip, open_gzip, stored_offset, unpack
 
 _READ_BYTES = 4 << 20
+_START = 64
 _MAX_SUFFIX = 16
 _ENOUGH = 3
 """Number of a folder's other files that must all differ from the plan before the folder counts as the wrong one."""
@@ -133,6 +134,12 @@ class SourceReader:
                 return
             offset = stored_offset(file, clip.offset) if clip.packed else clip.offset
             yield cast(BinaryIO, FileWindow(file, offset, clip.length))
+
+    def start_of(self, clip: LocatedClip) -> bytes:
+        """Return the first bytes of the clip's file. Raise as `open`."""
+        with self.open(clip) as file, file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+            opened.seek(0)
+            return opened.read(_START)
 
     def _link(self, file: Path) -> Path:
         suffix = file.suffix if len(file.suffix) <= _MAX_SUFFIX else ""  # with a long suffix, the name may get too long

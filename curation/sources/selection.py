@@ -25,9 +25,10 @@ NO_SEED = -1
 
 @dataclass(frozen=True)
 class Selection:
-    """The part of a source that is taken. `limit` 0 means all; with NO_SEED it takes the first clips, else those drawn by lot.
+    """The part of a source that is taken. `limit` 0 means all.
 
-    A lot is a hash of seed and clip id: the order of the source makes no difference.
+    With NO_SEED it takes the first clips, else those drawn by lot. A lot is a hash of seed and clip id: the order of
+    the source makes no difference.
     """
 
     where: Predicate | None = None
@@ -46,7 +47,11 @@ class Selection:
             yield from islice(clips(), self.limit)
         else:
             lots = np.frombuffer(array("Q", map(self._lot, clips())), np.uint64)
-            last = np.partition(lots, self.limit - 1)[self.limit - 1] if self.limit < len(lots) else np.uint64(-1)
+            last = (
+                np.partition(lots, self.limit - 1)[self.limit - 1]
+                if self.limit < len(lots)
+                else np.iinfo(np.uint64).max
+            )
             yield from (clip for clip in clips() if self._lot(clip) <= last)
 
     def _lot(self, clip: Clip) -> int:

@@ -8,9 +8,10 @@ Tested in tests/curation/sources/test_sources.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
@@ -59,15 +60,22 @@ class _Member:
     @property
     def sample(self) -> str:
         """Return the sample that the file belongs to, as its path without suffix; `clip.mp4.txt` belongs to `clip`."""
-        of_video = is_media(self.stem) and not is_media(self.name)
+        of_video = _is_clip(self.stem) and not _is_clip(self.name)
         return self.stem.rpartition(".")[0] if of_video else self.stem
 
 
-def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles, scenes: bool = False) -> Iterator[Clip]:
+Captions = Callable[[Mapping[str, Any]], ClipText]
+"""A function that returns the caption in the object of a `.json`."""
+
+
+def clips_of_tar(
+    root: Storage, path: str, skipped: SkippedFiles, scenes: bool = False, captions: Captions | None = None
+) -> Iterator[Clip]:
     """Yield a clip for each video or image in the tar, in the tar's order; all else is counted in `skipped`.
 
-    Read headers, captions and, if they are wanted, `scenes` only. Raise UsageError if the tar is compressed or damaged,
-    if it has no video or image, or if the members of a sample are not together.
+    Read headers, captions and, if they are wanted, `scenes` only. `captions` reads the caption in a `.json`; by default
+    it is the key `caption`, and a name that was probably meant for it is an error. Raise UsageError if the tar is
+    compressed or damaged, if it has no video or image, or if the members of a sample are not together.
     """
     where = f"{root.display_uri}/{path}"
     seen_video = False
@@ -82,7 +90,7 @@ def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles, scenes: bool =
         texts = _captions_by_stem(group)
         for video in _videos(group, where):
             seen_video = True
-            caption, beside = _caption(video, texts, where)
+            caption, beside = _caption(video, texts, where, captions)
             scene, described = _scene(video, texts, where) if scenes else (NO_TEXT, "")
             flawed = first_flawed(caption, scene)
             used |= {video.name, beside, described}
@@ -106,11 +114,14 @@ def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles, scenes: bool =
 
 
 def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
-    """Return the members that become clips. An image with a further dot (`a.thumb.jpg`) does so only if no other does.
+    """Return the members that become clips. An image with a further dot (`a.thumb.jpg`) does so only if no other does,
+    and an image of the same name as a video is its thumbnail.
 
     Raise UsageError if a sample has two of them.
     """
-    media = [member for member in group if is_media(member.name)]
+    media = [member for member in group if _is_clip(member.name)]
+    with_video = {member.stem for member in media if not is_image(member.name)}
+    media = [member for member in media if not (is_image(member.name) and member.stem in with_video)]
     videos = [member for member in media if not (member.is_dotted and is_image(member.name))] or media
     stems: dict[str, str] = {}
     for video in videos:
@@ -120,6 +131,11 @@ def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
             )
         stems[video.stem] = video.name
     return videos
+
+
+def _is_clip(name: str) -> bool:
+    """Return whether a member is a video or an image; some tools write videos as members `.video`."""
+    return is_media(name) or name.lower().endswith(".video")
 
 
 def _members(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[_Member]:
@@ -159,10 +175,12 @@ def _captions_by_stem(group: Sequence[_Member]) -> dict[str, list[_Member]]:
     return texts
 
 
-def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str) -> tuple[ClipText, str]:
+def _caption(
+    video: _Member, texts: Mapping[str, Sequence[_Member]], where: str, captions: Captions | None
+) -> tuple[ClipText, str]:
     """Return a video's caption and the name of the member that has it.
 
-    It is taken from the `.txt`, else from `caption` in the `.json`, else from another text file of the video.
+    It is taken from the `.txt`, else from the `.json`, else from another text file of the video.
     """
     of_stem, of_name = (texts.get(name.lower(), ()) for name in (video.stem, video.name))
     near = {member.name: member for member in (*of_stem, *of_name) if is_text(member.name)}
@@ -170,7 +188,8 @@ def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str)
     if beside.lower() != f"{video.stem}.txt".lower():
         for member in of_stem:
             if not is_text(member.name):
-                caption = _json_text(member, f"{where}: {member.name}", "caption", alone=not beside)
+                alone = not beside
+                caption = _json_text(member, f"{where}: {member.name}", "caption", alone, captions)
                 if caption != NO_TEXT:
                     return caption, member.name
     if not beside:
@@ -189,11 +208,11 @@ def _scene(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str) -
     return NO_TEXT, ""
 
 
-def _json_text(member: _Member, where: str, meaning: Meaning, alone: bool) -> ClipText:
-    """Return the caption or the scene in a JSON member.
+def _json_text(member: _Member, where: str, meaning: Meaning, alone: bool, read: Captions | None = None) -> ClipText:
+    """Return the caption or the scene in a JSON member, by `read` if it is given.
 
-    `alone` means that no other member could have the text. A name that is probably meant for it is then a mistake:
-    raise UsageError.
+    `alone` means that no other member could have the text. Without `read`, a name that is probably meant for it is then
+    a mistake: raise UsageError.
     """
     if member.size > _MAX_JSON_BYTES:
         return too_long(member.size, meaning)
@@ -203,6 +222,8 @@ def _json_text(member: _Member, where: str, meaning: Meaning, alone: bool) -> Cl
         return bad_text(f"{member.name} is not JSON: {error}", meaning)
     if not isinstance(value, dict):
         return NO_TEXT
+    if read:
+        return read(value)
     try:
         text = clip_text(text_of(value.get(meaning)), meaning)
     except WrongType as mistake:

@@ -21,11 +21,11 @@ from nextscene.common.joined_storage import SEPARATOR
 from nextscene.common.patterns import matching_files, nearest_files
 from nextscene.common.predicate import Predicate
 from nextscene.common.scratch import scratch_folder
-from nextscene.common.storage import Storage
+from nextscene.common.storage import BadLocation, Storage, split_query
 from nextscene.common.text import MAX_NAME, readable_text
 from nextscene.curation.sources.caption import ABSENT, DUPLICATE, REMEDY, first_flawed
 from nextscene.curation.sources.cell_values import InvalidValue, WrongType
-from nextscene.curation.sources.clip import Clip, is_media
+from nextscene.curation.sources.clip import Clip, is_media, locate
 from nextscene.curation.sources.columns import listed
 from nextscene.curation.sources.mapping.clip_spool import SeenIds, sorted_by_group
 from nextscene.curation.sources.mapping.exploded import exploded
@@ -35,7 +35,7 @@ from nextscene.curation.sources.mapping.row_reader import MappedRow, RowReader
 from nextscene.curation.sources.mapping.template import Template
 from nextscene.curation.sources.members import BadArchive, Member, grouped, is_archive, members_of
 from nextscene.curation.sources.skipped_files import NO_ROW, SkippedFiles
-from nextscene.curation.sources.tables import BadRow, rows_of
+from nextscene.curation.sources.tables import BadRow, Row, line_rows, row_of_file, rows_of
 
 _MOST_BAD = 100
 
@@ -91,9 +91,11 @@ class LayoutSource:
     def _rows(self, index: MemberIndex | None, seen: SeenIds) -> Iterator[tuple[Clip, float]]:
         """Yield the clip of each row, and its place in its group."""
         rows = _RowJoin(self, index, seen)
-        for path in self._tables():
-            checked, bad = False, 0
-            for item in rows_of(self.root, path):
+        checked, bad = False, 0
+        for path, items in self._tables():
+            if not self.layout.table.row_per_file:
+                checked, bad = False, 0
+            for item in items:
                 if isinstance(item, BadRow):
                     bad += 1
                     if bad == _MOST_BAD and not checked:
@@ -105,16 +107,22 @@ class LayoutSource:
                 if not checked:
                     self._check_columns(row, f"{self.root.display_uri}/{path}")
                     checked = True
-                yield from rows.clips(row, f"{path}, {row_name}")
+                yield from rows.clips(row, f"{path}, {row_name}", path[: path.rfind("/") + 1])
 
-    def _tables(self) -> list[str]:
-        """Return the paths of the tables. Raise UsageError if there are none."""
-        patterns = self.layout.table.files
-        for pattern in patterns:
-            if found := sorted(matching_files(self.root, pattern)):
-                return found
-        there = nearest_files(self.root, patterns[0])
-        raise UsageError(f"`source` {self.root.display_uri}: no table {' or '.join(patterns)} in it; {there}")
+    def _tables(self) -> Iterator[tuple[str, Iterator[Row | BadRow]]]:
+        """Yield the path and the rows of each table. Raise UsageError if there are none."""
+        table = self.layout.table
+        if table.lines and all(self.root.stats([*table.lines])):
+            yield table.lines[0], line_rows(self.root, table.lines)
+            return
+        for pattern in table.files:
+            if found := sorted({*matching_files(self.root, pattern)}):
+                read = row_of_file if table.row_per_file else rows_of
+                yield from ((path, read(self.root, path)) for path in found)
+                return
+        there = nearest_files(self.root, [*table.files, *table.lines][0])
+        wanted = " or ".join(table.files) or " and ".join(table.lines)
+        raise UsageError(f"`source` {self.root.display_uri}: no table {wanted} in it; {there}")
 
     def _check_columns(self, row: Mapping[str, Any], where: str) -> None:
         """Raise UsageError if a column that every row must have is not in the first row of a table."""
@@ -141,24 +149,34 @@ class _RowJoin:
         self._source, self._index, self._seen = source, index, seen
         self._reader = RowReader(source.layout, source.scenes)
 
-    def clips(self, row: Mapping[str, Any], place: str) -> Iterator[tuple[Clip, float]]:
-        """Yield the clips of a row, each with its place in its group. `place` names the row in messages."""
+    def clips(self, row: Mapping[str, Any], place: str, folder: str) -> Iterator[tuple[Clip, float]]:
+        """Yield the clips of a row, each with its place in its group.
+
+        `place` names the row in messages, and `folder` is its table's, "" or with a "/" at the end.
+        """
         columns = self._source.layout.table.explode
         try:
-            for number, one in enumerate(exploded(row, columns), 1):
-                if all(predicate.matches(one) for predicate in self._source.predicates):
-                    mapped = self._reader.read(one)
-                    yield self._clip(mapped, f"{place}, element {number}" if columns else place), mapped.order
+            rows = exploded(row, columns)
         except (WrongType, InvalidValue) as flaw:
             yield _unreadable(place, str(flaw)), 0
+            return
+        for number, one in enumerate(rows, 1):
+            where = f"{place}, element {number}" if columns else place
+            try:
+                if all(predicate.matches(one) for predicate in self._source.predicates):
+                    mapped = self._reader.read(one)
+                    yield self._clip(mapped, where, folder), mapped.order
+            except (WrongType, InvalidValue) as flaw:
+                yield _unreadable(where, str(flaw)), 0
 
-    def _clip(self, row: MappedRow, place: str) -> Clip:
+    def _clip(self, row: MappedRow, place: str, folder: str) -> Clip:
         flawed = first_flawed(row.caption, row.scene)
-        name = str(PurePosixPath(row.video))
+        location = row.video if self._index else self._location(row.video, folder)
+        name = split_query(location)[0] if "://" in location else str(PurePosixPath(location))
         clip = Clip(
             name=name,
             identity=row.key or name,
-            location=row.video,
+            location=location,
             start_ms=row.start_ms,
             end_ms=row.end_ms,
             caption=row.caption.text,
@@ -174,6 +192,15 @@ class _RowJoin:
             detail = f"{place}: an earlier row has the same key and span; give different keys, or drop one of the rows"
             return replace(clip, identity=other, flaw=DUPLICATE, flaw_detail=detail, location="")
         return clip if self._index is None else self._with_file(clip, self._index.find(row.video), place)
+
+    def _location(self, video: str, folder: str) -> str:
+        """Return the location of a file that a row names by its path, which is relative to its table's folder."""
+        location = video if video.startswith("/") or "://" in video else f"{folder}{video}"
+        try:
+            locate(self._source.root, location)
+        except BadLocation as mistake:
+            raise InvalidValue("bad_row", f"its file cannot be used: {mistake}") from mistake
+        return location
 
     @staticmethod
     def _with_file(clip: Clip, found: list[Member], place: str) -> Clip:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import StorageFault
 from nextscene.common.text import first_line
-from nextscene.curation.sources.tables.table_file import Check, Row, TableFile, refuse_repeated_name
+from nextscene.curation.sources.lfs_pointer import LFS_START
+from nextscene.curation.sources.tables.table_file import Check, Row, TableFile, refuse_lfs_pointer, refuse_repeated_name
 
 _BATCH = 32
 _ARROW_RAISES = (pa.ArrowException, ValueError, OverflowError, OSError)
@@ -27,6 +28,7 @@ def parquet_rows(file: TableFile, check: Check) -> Iterator[Row]:
     where = file.display_uri
     with file.root.open(file.path) as raw:
         try:
+            refuse_lfs_pointer(raw.read(len(LFS_START)), where)
             table = pq.ParquetFile(raw)
             names = table.schema_arrow.names
             refuse_repeated_name(names, where)
