@@ -1,6 +1,6 @@
 """Archives as a source without a table: the samples of each, a video or image with the text beside it.
 
-Tested in tests/curation/sources/presets/.
+Tested in tests/curation/sources/presets/test_forms.py.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 LinesRule = Literal["keep", "first", "join"]
-"""The rule for a caption of several lines: keep all of it, its first line with a text, or its lines, joined by spaces."""
+"""The rule for a caption of several lines: keep all of it, its first line with text, or its lines joined by spaces."""
 
 Meaning = Literal["caption", "scene"]
 """The meaning of a text: it says what its clip shows, or what happened before the clip."""

@@ -1,6 +1,6 @@
 """Layouts of public data sets, one TOML file each. To add one, add a file: its name is the preset's.
 
-Tested in tests/curation/sources/presets/.
+Tested in tests/curation/sources/presets/test_forms.py.
 """
 
 from __future__ import annotations

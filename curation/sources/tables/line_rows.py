@@ -17,7 +17,7 @@ from nextscene.curation.sources.tables.table_file import Row, TableFile, cut_lin
 
 
 def line_rows(root: Storage, paths: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows, whose columns have the names of the files without suffix. A line that is empty in all is left out.
+    """Yield the rows, whose columns have the files' names without suffix. Lines that are empty in all are left out.
 
     Longer lines than a text may have are cut to one character more. Raise UsageError if a file ends before another:
     then nothing says which lines belong together. Raise FileNotFoundError.
