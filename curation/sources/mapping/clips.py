@@ -34,8 +34,9 @@ from nextscene.curation.sources.mapping.member_index import MemberIndex
 from nextscene.curation.sources.mapping.row_reader import MappedRow, RowReader
 from nextscene.curation.sources.mapping.template import Template
 from nextscene.curation.sources.members import BadArchive, Member, grouped, is_archive, members_of
+from nextscene.curation.sources.members.parquet_cells import cell_packing
 from nextscene.curation.sources.skipped_files import NO_ROW, SkippedFiles
-from nextscene.curation.sources.tables import BadRow, Row, line_rows, row_of_file, rows_of
+from nextscene.curation.sources.tables import BadRow, Row, line_rows, row_of_file, rows_of, rows_without_cells
 
 _MOST_BAD = 100
 
@@ -92,10 +93,10 @@ class LayoutSource:
         """Yield the clip of each row, and its place in its group."""
         rows = _RowJoin(self, index, seen)
         checked, bad = False, 0
-        for path, items in self._tables():
+        for path, items, packed in self._tables():
             if not self.layout.table.row_per_file:
                 checked, bad = False, 0
-            for item in items:
+            for number, item in enumerate(items):
                 if isinstance(item, BadRow):
                     bad += 1
                     if bad == _MOST_BAD and not checked:
@@ -107,22 +108,30 @@ class LayoutSource:
                 if not checked:
                     self._check_columns(row, f"{self.root.display_uri}/{path}")
                     checked = True
-                yield from rows.clips(row, f"{path}, {row_name}", path[: path.rfind("/") + 1])
+                yield from rows.clips(row, _RowPlace(path, row_name, number, packed))
 
-    def _tables(self) -> Iterator[tuple[str, Iterator[Row | BadRow]]]:
-        """Yield the path and the rows of each table. Raise UsageError if there are none."""
+    def _tables(self) -> Iterator[tuple[str, Iterator[Row | BadRow], str]]:
+        """Yield the path and the rows of each table, and how it packs its cells if these are the videos, else "".
+
+        Raise UsageError if there are no tables.
+        """
         table = self.layout.table
         if table.lines and all(self.root.stats([*table.lines])):
-            yield table.lines[0], line_rows(self.root, table.lines)
+            yield table.lines[0], line_rows(self.root, table.lines), ""
             return
         for pattern in table.files:
             if found := sorted({*matching_files(self.root, pattern)}):
-                read = row_of_file if table.row_per_file else rows_of
-                yield from ((path, read(self.root, path)) for path in found)
+                yield from ((path, *self._read(path)) for path in found)
                 return
         there = nearest_files(self.root, [*table.files, *table.lines][0])
         wanted = " or ".join(table.files) or " and ".join(table.lines)
         raise UsageError(f"`source` {self.root.display_uri}: no table {wanted} in it; {there}")
+
+    def _read(self, path: str) -> tuple[Iterator[Row | BadRow], str]:
+        if self.layout.members.columns:
+            leaf, rows = rows_without_cells(self.root, path, self.layout.members.columns)
+            return rows, cell_packing(leaf)
+        return (row_of_file if self.layout.table.row_per_file else rows_of)(self.root, path), ""
 
     def _check_columns(self, row: Mapping[str, Any], where: str) -> None:
         """Raise UsageError if a column that every row must have is not in the first row of a table."""
@@ -142,36 +151,51 @@ class LayoutSource:
         return own + ([self.where] if self.where else [])
 
 
+@dataclass(frozen=True)
+class _RowPlace:
+    """The place of a row: its table, its name there, and its number from 0. `packed` says how its cell is stored."""
+
+    table: str
+    name: str
+    number: int
+    packed: str
+
+    def __str__(self) -> str:
+        return f"{self.table}, {self.name}"
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of the table, "" or with a "/" at the end."""
+        return self.table[: self.table.rfind("/") + 1]
+
+
 class _RowJoin:
-    """Makes clips of rows. `index` has the members; without it a row names a file below the source."""
+    """Makes clips of rows. `index` has the members; without it a row names a file, or has it as a cell."""
 
     def __init__(self, source: LayoutSource, index: MemberIndex | None, seen: SeenIds) -> None:
         self._source, self._index, self._seen = source, index, seen
         self._reader = RowReader(source.layout, source.scenes)
 
-    def clips(self, row: Mapping[str, Any], place: str, folder: str) -> Iterator[tuple[Clip, float]]:
-        """Yield the clips of a row, each with its place in its group.
-
-        `place` names the row in messages, and `folder` is its table's, "" or with a "/" at the end.
-        """
+    def clips(self, row: Mapping[str, Any], place: _RowPlace) -> Iterator[tuple[Clip, float]]:
+        """Yield the clips of a row, each with its place in its group."""
         columns = self._source.layout.table.explode
         try:
             rows = exploded(row, columns)
         except (WrongType, InvalidValue) as flaw:
-            yield _unreadable(place, str(flaw)), 0
+            yield _unreadable(str(place), str(flaw)), 0
             return
         for number, one in enumerate(rows, 1):
-            where = f"{place}, element {number}" if columns else place
+            where = f"{place}, element {number}" if columns else str(place)
             try:
                 if all(predicate.matches(one) for predicate in self._source.predicates):
                     mapped = self._reader.read(one)
-                    yield self._clip(mapped, where, folder), mapped.order
+                    yield self._clip(mapped, where, place), mapped.order
             except (WrongType, InvalidValue) as flaw:
                 yield _unreadable(where, str(flaw)), 0
 
-    def _clip(self, row: MappedRow, place: str, folder: str) -> Clip:
+    def _clip(self, row: MappedRow, place: str, at: _RowPlace) -> Clip:
         flawed = first_flawed(row.caption, row.scene)
-        location = row.video if self._index else self._location(row.video, folder)
+        location = row.video if self._index or at.packed else self._location(row.video, at.folder)
         name = split_query(location)[0] if "://" in location else str(PurePosixPath(location))
         clip = Clip(
             name=name,
@@ -191,6 +215,8 @@ class _RowJoin:
             other = hashlib.sha256(f"{clip.identity}\0{place}".encode()).hexdigest()
             detail = f"{place}: an earlier row has the same key and span; give different keys, or drop one of the rows"
             return replace(clip, identity=other, flaw=DUPLICATE, flaw_detail=detail, location="")
+        if at.packed:
+            return replace(clip, location=at.table, offset=at.number, packed=at.packed)
         return clip if self._index is None else self._with_file(clip, self._index.find(row.video), place)
 
     def _location(self, video: str, folder: str) -> str:

@@ -38,6 +38,9 @@ class MemberFiles:
     files: tuple[str, ...] = setting(
         (), "Patterns of archives, or of the videos themselves; without them rows name files by their paths."
     )
+    columns: tuple[str, ...] = setting(
+        (), "Columns of Parquet tables whose cells are the videos; of several, the first that a table has."
+    )
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ class Layout:
             raise ValueError('map.fps belongs to map.span_unit = "frames"; give both or neither')
         if not self.table.given and replace(rows, caption=(), caption_list="") != replace(RowMap(), caption=()):
             raise ValueError("without a table, [map] has caption and caption_list alone; name a table in table.files")
+        if self.members.columns and (self.members.files or self.table.lines or self.table.row_per_file):
+            raise ValueError("members.columns is about cells of Parquet tables, named in table.files, and nothing else")
         if self.table.files and self.table.lines:
             raise ValueError("table.files and table.lines are two kinds of table; give one of them")
         if len({PurePosixPath(path).stem for path in self.table.lines}) < len(self.table.lines):

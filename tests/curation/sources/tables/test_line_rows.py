@@ -23,7 +23,7 @@ def test_lines_of_equal_number_are_one_row(
 ) -> None:
     folder = tmp_path_factory.mktemp("lines")
     for name, cells in (("videos.txt", [pair[0] for pair in pairs]), ("prompts.txt", [pair[1] for pair in pairs])):
-        text = end.join(cells) + (end if ended else "")
+        text = end.join(cells) + (end if ended or not cells[-1:] or not cells[-1] else "")
         (folder / name).write_bytes(text.encode())
     expected = [
         (f"line {number}", {"videos": video.strip(), "prompts": prompt.strip()})
