@@ -1,7 +1,8 @@
 """Videos and images that are cells of a Parquet table, read in place.
 
 A cell has no place of its own in the file: its row group is read from its beginning, a row at a time. Clips of one row
-group follow each other, so that each is reached from the one before it.
+group follow each other, so that each is reached from the one before it. Memory is that of a page, which in tables of
+large cells is often all of a row group; larger groups than MAX_GROUP_BYTES are refused.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import pyarrow.parquet as pq
 
 from nextscene.common.text import first_line
 from nextscene.curation.sources.members.unpacking import DamagedMember
+
+MAX_GROUP_BYTES = 2 << 30
 
 _PREFIX = "parquet:"
 _AHEAD = 1 << 20
@@ -66,6 +69,11 @@ class CellReader:
         target.write_bytes(data)
 
     def _cells_of(self, group: int) -> Iterator[bytes | None]:
+        columns = self._table.metadata.row_group(group)
+        sizes = {column["path_in_schema"]: column["total_uncompressed_size"] for column in columns.to_dict()["columns"]}
+        if sizes.get(self._leaf, 0) > MAX_GROUP_BYTES:
+            most = f"{MAX_GROUP_BYTES >> 20:,} MiB"
+            raise DamagedMember(f"its row group has more than {most}; write the table anew in smaller row groups")
         for batch in self._table.iter_batches(1, row_groups=[group], columns=[self._leaf], use_threads=False):
             cell = batch.column(0)[0].as_py()
             yield cell.get("bytes") if isinstance(cell, dict) else cell

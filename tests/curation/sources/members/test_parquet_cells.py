@@ -13,7 +13,7 @@ import pytest
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.sources import Source
-from nextscene.curation.sources.members import DamagedMember
+from nextscene.curation.sources.members import DamagedMember, parquet_cells
 from nextscene.curation.sources.members.parquet_cells import CellReader, cell_packing
 from nextscene.curation.sources.tables import rows_without_cells
 from tests.curation.sources.presets.public_sets import Videos
@@ -132,3 +132,12 @@ def test_a_table_of_cells_alone_has_rows_too(tmp_path: Path) -> None:
     leaf, rows = rows_without_cells(Storage.at(tmp_path), "t.parquet", ["image", "video"])
     assert leaf == "video"
     assert list(rows) == [("row 1", {"key": "t.parquet/1"}), ("row 2", {"key": "t.parquet/2"})]
+
+
+def test_a_row_group_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_cells, "MAX_GROUP_BYTES", 1000)
+    with (
+        written(tmp_path / "t.parquet", [b"x" * 2000]).open("rb") as file,
+        pytest.raises(DamagedMember, match="smaller"),
+    ):
+        CellReader(file, cell_packing("video.bytes")).copy(0, tmp_path / "cell")
