@@ -144,7 +144,7 @@ def caption_reader(layout: Layout) -> Callable[[Mapping[str, Any]], ClipText]:
         try:
             return _first_text(paths, row, layout.map.caption_list, "caption")
         except WrongType as mistake:
-            return bad_text(f"it {mistake}")
+            return bad_text(str(mistake))
 
     return caption
 

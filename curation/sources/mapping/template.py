@@ -16,6 +16,8 @@ from nextscene.curation.sources.mapping.row_path import RowPath
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[^{}]+|.", re.DOTALL)
 
+_MAX_WIDTH = 64
+
 Filter = Callable[[str], str]
 
 
@@ -39,8 +41,9 @@ def _match(pattern: str) -> Filter:
 
 
 def _pad(width: str) -> Filter:
-    digits = int(width)
-    return lambda text: text.zfill(digits)
+    if not (width.isascii() and width.isdigit() and int(width) <= _MAX_WIDTH):
+        raise ValueError(f"pad needs a number of letters up to {_MAX_WIDTH}, such as pad:6")
+    return lambda text: text.zfill(int(width))
 
 
 FILTERS: Mapping[str, Callable[[str], Filter]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,8 +30,7 @@ def leaf_of_cells(file: TableFile, columns: Sequence[str]) -> str:
     """Return the path in the table's schema of the bytes in the first of `columns` that it has: of binary values, or of
     objects with binary `bytes`. Raise UsageError if there are none.
     """
-    with file.root.open(file.path) as raw, _translated(file.display_uri):
-        refuse_lfs_pointer(raw.read(len(LFS_START)), file.display_uri)
+    with file.root.open(file.path) as raw, _translated(raw, file.display_uri):
         leaves = _leaves(pq.ParquetFile(raw))
     for leaf in (leaf for column in columns for leaf in (column, f"{column}.bytes")):
         if leaf in leaves and _is_bytes(leaves[leaf]):
@@ -45,8 +44,7 @@ def leaf_of_cells(file: TableFile, columns: Sequence[str]) -> str:
 def parquet_rows(file: TableFile, check: Check, without: str = "") -> Iterator[Row]:
     """Yield the rows, those of a leaf in the schema left out. Raise UsageError, StorageFault."""
     where = file.display_uri
-    with file.root.open(file.path) as raw, _translated(where):
-        refuse_lfs_pointer(raw.read(len(LFS_START)), where)
+    with file.root.open(file.path) as raw, _translated(raw, where):
         table = pq.ParquetFile(raw)
         refuse_repeated_name(table.schema_arrow.names, where)
         check(table.schema_arrow.names, where)
@@ -73,8 +71,8 @@ def _is_bytes(column: pq.ColumnSchema) -> bool:
 
 
 @contextmanager
-def _translated(where: str) -> Iterator[None]:
-    """Raise UsageError or StorageFault for the errors of Arrow."""
+def _translated(raw: BinaryIO, where: str) -> Iterator[None]:
+    """Raise UsageError or StorageFault for the errors of Arrow that the table `raw` causes."""
     try:
         yield
     except _ARROW_RAISES as error:
@@ -82,6 +80,8 @@ def _translated(where: str) -> Iterator[None]:
             raise
         if isinstance(error, OSError) and error.errno:
             raise StorageFault(f"cannot read {where}: {error.strerror}") from error
+        raw.seek(0)
+        refuse_lfs_pointer(raw.read(len(LFS_START)), where)
         raise UsageError(f"{where}: not a sound Parquet file: {first_line(error)}") from error
 
 
