@@ -34,6 +34,7 @@ LEGACY_VALUES: dict[str, Any] = {
     "where": "",
     "limit": 0,
     "sample_seed": NO_SEED,
+    "caption_lines": "keep",
 }
 """Setting → its value in datasets that were begun before the setting existed, which may differ from the default.
 
@@ -125,6 +126,11 @@ class BuildConfig:
     where: str = setting("", 'Predicate of the clips to use, such as "aesthetic >= 5 and caption is not null".')
     limit: int = setting(0, "Clips to take of the source, before the rules; 0 means all.")
     sample_seed: int = setting(NO_SEED, "Seed by which the clips of limit are drawn by lot; -1 takes the first.")
+    caption_lines: Literal["keep", "first", "join"] = setting(
+        "keep",
+        "What becomes of a caption of several lines. keep: all of it; first: its first line; join: its lines, with"
+        " spaces between them.",
+    )
     resolution: Literal["train", "native"] = setting(
         "train", "train: scale to cover encode.width × encode.height and crop the rest; native: keep the size."
     )
@@ -204,7 +210,7 @@ def as_tables(config: BuildConfig) -> dict[str, Any]:
     # What is not used is left out, so that versions that do not know the setting can continue the dataset.
     if not config.rules.further:
         del tree["rules"]["further"]
-    for name in ("map", "source_settings", "where", "limit", "sample_seed"):
+    for name in ("map", "source_settings", "where", "limit", "sample_seed", "caption_lines"):
         if tree[name] == LEGACY_VALUES[name]:
             del tree[name]
     return tree

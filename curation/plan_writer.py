@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -36,6 +37,8 @@ from nextscene.curation.sources import Clip, SkippedFiles, Source
 from nextscene.curation.sources.archive_index import ArchiveIndex
 from nextscene.judge.registry import JUDGES
 from nextscene.shards.format.layout import PLAN, SPLITS
+
+_log = logging.getLogger(__name__)
 
 # A compromise: more groups make the footer larger, which stays in memory, and a shard is read with its whole group.
 _ROWS_PER_GROUP = 8192
@@ -70,6 +73,8 @@ def write_plan(
             check.add(clip)
             table.add(position, _left_out(clip) if leaves_out and not (clip.caption or clip.flaw) else clip, preceding)
         table.end()
+        if source.likely_layout:
+            _log.warning("%s: %s", source.display_uri, source.likely_layout)
         check.check(source, skipped, judge_budget)
         uncaptioned = check.uncaptioned.count
         table.close(

@@ -51,7 +51,7 @@ class SourceCheck:
         """Raise UsageError if the source is empty or missing, or lacks the captions or scenes that its judge needs."""
         others = f", but {skipped}" if skipped.counts else ""
         if not self.clips:
-            raise UsageError(f"`source` {source.display_uri}: no videos or images in it{others}")
+            raise UsageError(f"`source` {source.display_uri}: no videos or images in it{others}{self._looks(source)}")
         if self._nowhere == self.clips:
             raise UsageError(f"`source` {source.display_uri}: no row of it can be used; {self._first_flaw}")
         if self.missing == self.clips - self._nowhere:
@@ -59,8 +59,8 @@ class SourceCheck:
         if not self._captioned and not self._config.judge_kind.can_caption:
             raise UsageError(
                 f"`source` {source.display_uri}: no clip has a caption, which `judge` {self._config.judge} needs;"
-                f" give a manifest with a `caption` column, or a .txt beside each video, or have claude"
-                f" caption them: `judge` claude `caption_missing`{self._instead(skipped)}"
+                f" give a manifest with a `caption` column, or a .txt beside each video, or have claude caption them:"
+                f" `judge` claude `caption_missing`{self._instead(skipped)}{self._looks(source)}"
             )
         if not self._with_scene and self._config.judge_kind.reads_scenes:
             raise UsageError(
@@ -80,6 +80,10 @@ class SourceCheck:
     def _instead(skipped: SkippedFiles) -> str:
         """Return the other files of the source as a phrase: one may be the one meant, such as a manifest."""
         return f" (the source also holds {skipped})" if skipped.counts else ""
+
+    @staticmethod
+    def _looks(source: Source) -> str:
+        return f"; {source.likely_layout}" if source.likely_layout else ""
 
     def _nothing_there(self, source: Source) -> str:
         example = self._first_missing[:_MAX_SHOWN]

@@ -108,7 +108,8 @@ def build_inline(
     begun = time.monotonic()
     with claim_out(open_out(str(out))) as place, hold_lock(place, "inline"), asyncio.Runner() as runner:
         check_open_retry(place, retry)
-        given = replace(source_at(str(source), config.map, config.source_settings), selection=config.selection)
+        found = source_at(str(source), config.map, config.source_settings)
+        given = replace(found, selection=config.selection, caption_lines=config.caption_lines)
         recorded = prepare(place, given, config, judge_budget, retry=bool(retry))
         job = UnitContext(
             config,

@@ -49,7 +49,7 @@ def open_source_and_out(source_location: str, out_location: str, config: BuildCo
                 f"`source` {part.display_uri} lies inside `out` {out.display_uri}, which is to hold the dataset alone;"
                 " name another `out`"
             )
-    return replace(source, out=out, selection=config.selection), out
+    return replace(source, out=out, selection=config.selection, caption_lines=config.caption_lines), out
 
 
 def _source_of(out: Storage, location: str, config: BuildConfig) -> Source:

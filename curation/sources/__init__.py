@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count, islice
 from pathlib import PurePosixPath
 
@@ -17,6 +18,7 @@ from nextscene.common.storage import BadLocation, Entry, Storage
 from nextscene.common.typed_path import check_typed_path
 from nextscene.curation.sources.archive_index import ArchiveIndex
 from nextscene.curation.sources.archives import clips_of_archives
+from nextscene.curation.sources.caption import LinesRule, of_lines
 from nextscene.curation.sources.clip import (
     MEDIA_SUFFIXES,
     MISSING,
@@ -35,7 +37,7 @@ from nextscene.curation.sources.folder import FolderFilter, clip_of_file, clips_
 from nextscene.curation.sources.manifest import clips_of_manifest
 from nextscene.curation.sources.mapping.clips import LayoutSource
 from nextscene.curation.sources.mapping.layout import Layout
-from nextscene.curation.sources.presets import preset, split_preset
+from nextscene.curation.sources.presets import likely_presets, preset, split_preset
 from nextscene.curation.sources.selection import EVERYTHING, Selection, matching
 from nextscene.curation.sources.skipped_files import SkippedFiles
 from nextscene.curation.sources.tables import READERS
@@ -76,7 +78,8 @@ class Source:
     """A place that has clips. Relative locations are relative to `root`; `path` is "" for a folder.
 
     `out` is where the dataset is built. No link in a source folder may lead to it. A folder with a `layout` is read by
-    it; `preset` is the layout's name, "" if it has none. `selection` says which of the clips are taken.
+    it; `preset` is the layout's name, "" if it has none. `selection` says which of the clips are taken, and
+    `caption_lines` what becomes of captions of several lines.
     """
 
     root: Storage
@@ -85,6 +88,7 @@ class Source:
     preset: str = ""
     layout: Layout | None = None
     selection: Selection = EVERYTHING
+    caption_lines: LinesRule = "keep"
 
     @staticmethod
     def at(location: str, map_text: str = "") -> Source:
@@ -100,6 +104,8 @@ class Source:
         except BadLocation as mistake:
             raise UsageError(f"`source` {mistake}") from mistake
         layout = preset(name) if name else Layout.of_text(map_text) if map_text else None
+        if layout and not (layout.table.given or layout.members.files):
+            raise UsageError("`map`: it names no files; give table.files, table.lines or members.files")
         if here.is_folder():
             return Source(here, "", preset=name, layout=layout)
         if layout:
@@ -146,7 +152,7 @@ class Source:
     @property
     def has_order(self) -> bool:
         """Return whether the order of the clips is that of rows."""
-        return self.is_manifest or (self.layout is not None and bool(self.layout.table.files))
+        return self.is_manifest or (self.layout is not None and self.layout.table.given)
 
     def clips(
         self,
@@ -178,6 +184,14 @@ class Source:
         reading = Reading(SkippedFiles(), folder_filter, scenes)
         return _with_stats(self, self.selected(reading), only_local=not complete)
 
+    @cached_property
+    def likely_layout(self) -> str:
+        """Return what a folder without a layout looks like, as a sentence with the remedy; "" for nothing known."""
+        if self.path or self.layout or not (names := likely_presets(self.root)):
+            return ""
+        titles = " or ".join(preset(name).about.title for name in names)
+        return f"it looks like {titles}: name it {' or '.join(f'{name}:{self.root.display_uri}' for name in names)}"
+
     def region_of(self, clip: Clip) -> Region | None:
         """Return the part of a clip's file that planning reads. None in an object store, where reading costs time and
         money, and for a missing file.
@@ -197,21 +211,24 @@ class Source:
         return self.selection.limited(lambda: self._matching(next(passes), every))
 
     def _matching(self, reading: Reading, wheres: tuple[Predicate, ...]) -> Iterator[Clip]:
-        if self.layout and self.layout.table.files:
+        if self.layout and self.layout.table.given:
             rows = LayoutSource(self.root, self.layout, wheres, reading.scenes)
-            return rows.clips(reading.skipped, reading.archives)
-        found = self._found(reading)
+            return map(self._with_lines, rows.clips(reading.skipped, reading.archives))
+        found: Iterator[Clip] = map(self._with_lines, self._found(reading))
         for where in wheres:
             found = matching(found, where, self.display_uri)
         return found
+
+    def _with_lines(self, clip: Clip) -> Clip:
+        caption = of_lines(clip.caption, self.caption_lines)
+        return clip if caption is clip.caption else replace(clip, caption=caption)
 
     def _found(self, reading: Reading) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
         skipped, scenes, without = reading.skipped, reading.scenes, reading.folder_filter
         is_known = without.is_known if without else _none_is_known
         if self.layout:
-            patterns = self.layout.members.files
-            return clips_of_archives(self.root, patterns, skipped, is_known, scenes, reading.archives)
+            return clips_of_archives(self.root, self.layout, skipped, is_known, scenes, reading.archives)
         if not self.path:
             return clips_of_folder(self.root, skipped, self.out, without, scenes)
         if self.is_manifest:

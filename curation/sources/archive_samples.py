@@ -8,9 +8,10 @@ Tested in tests/curation/sources/test_sources.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from nextscene.common.errors import UsageError
 from nextscene.common.text import MAX_TEXT_BYTES
@@ -33,6 +34,10 @@ from nextscene.curation.sources.members.unpacking import Packing
 from nextscene.curation.sources.skipped_files import SkippedFiles
 
 MAX_JSON_BYTES = 4 * MAX_TEXT_BYTES
+
+
+Captions = Callable[[Mapping[str, Any]], ClipText]
+"""A function that returns the caption in the object of a `.json`."""
 
 
 class NoSample(UsageError):
@@ -75,17 +80,22 @@ class SampleFile:
     @property
     def sample(self) -> str:
         """Return the sample that the file belongs to, as its path without suffix; `clip.mp4.txt` belongs to `clip`."""
-        of_video = is_media(self.stem) and not is_media(self.name)
+        of_video = _is_clip(self.stem) and not _is_clip(self.name)
         return self.stem.rpartition(".")[0] if of_video else self.stem
 
 
 def clips_of_samples(
-    where: str, files: Iterable[SampleFile], skipped: SkippedFiles, scenes: bool = False
+    where: str,
+    files: Iterable[SampleFile],
+    skipped: SkippedFiles,
+    scenes: bool = False,
+    captions: Captions | None = None,
 ) -> Iterator[Clip]:
     """Yield a clip for each video or image among an archive's files, in their order; count all else in `skipped`.
 
-    With `scenes` they have those of the source. Raise NoSample if there is none, UsageError if the files of a sample
-    are not together. `where` names the archive in messages.
+    With `scenes` they have those of the source. `captions` reads the caption in a `.json`; by default it is the key
+    `caption`, and a name that was probably meant for it is an error. Raise NoSample if there is none, UsageError if the
+    files of a sample are not together. `where` names the archive in messages.
     """
     seen_video = False
     samples: set[str] = set()
@@ -99,7 +109,7 @@ def clips_of_samples(
         texts = _captions_by_stem(group)
         for video in _videos(group, where):
             seen_video = True
-            caption, beside = _caption(video, texts, where)
+            caption, beside = _caption(video, texts, where, captions)
             scene, described = _scene(video, texts, where) if scenes else (NO_TEXT, "")
             member = video.member
             flawed = first_flawed(ClipText(flaw=member.flaw, flaw_detail=member.flaw_detail), caption, scene)
@@ -125,11 +135,14 @@ def clips_of_samples(
 
 
 def _videos(group: Sequence[SampleFile], where: str) -> list[SampleFile]:
-    """Return the members that become clips. An image with a further dot (`a.thumb.jpg`) does so only if no other does.
+    """Return the members that become clips. An image with a further dot (`a.thumb.jpg`) does so only if no other does,
+    and an image of the same name as a video is its thumbnail.
 
     Raise UsageError if a sample has two of them.
     """
-    media = [member for member in group if is_media(member.name)]
+    media = [member for member in group if _is_clip(member.name)]
+    with_video = {member.stem for member in media if not is_image(member.name)}
+    media = [member for member in media if not (is_image(member.name) and member.stem in with_video)]
     videos = [member for member in media if not (member.is_dotted and is_image(member.name))] or media
     stems: dict[str, str] = {}
     for video in videos:
@@ -139,6 +152,11 @@ def _videos(group: Sequence[SampleFile], where: str) -> list[SampleFile]:
             )
         stems[video.stem] = video.name
     return videos
+
+
+def _is_clip(name: str) -> bool:
+    """Return whether a member is a video or an image; some tools write videos as members `.video`."""
+    return is_media(name) or name.lower().endswith(".video")
 
 
 def is_sidecar(name: str) -> bool:
@@ -155,10 +173,12 @@ def _captions_by_stem(group: Sequence[SampleFile]) -> dict[str, list[SampleFile]
     return texts
 
 
-def _caption(video: SampleFile, texts: Mapping[str, Sequence[SampleFile]], where: str) -> tuple[ClipText, str]:
+def _caption(
+    video: SampleFile, texts: Mapping[str, Sequence[SampleFile]], where: str, captions: Captions | None
+) -> tuple[ClipText, str]:
     """Return a video's caption and the name of the member that has it.
 
-    It is taken from the `.txt`, else from `caption` in the `.json`, else from another text file of the video.
+    It is taken from the `.txt`, else from the `.json`, else from another text file of the video.
     """
     of_stem, of_name = (texts.get(name.lower(), ()) for name in (video.stem, video.name))
     near = {member.name: member for member in (*of_stem, *of_name) if is_text(member.name)}
@@ -166,7 +186,8 @@ def _caption(video: SampleFile, texts: Mapping[str, Sequence[SampleFile]], where
     if beside.lower() != f"{video.stem}.txt".lower():
         for member in of_stem:
             if not is_text(member.name):
-                caption = _json_text(member, f"{where}: {member.name}", "caption", alone=not beside)
+                alone = not beside
+                caption = _json_text(member, f"{where}: {member.name}", "caption", alone, captions)
                 if caption != NO_TEXT:
                     return caption, member.name
     if not beside:
@@ -187,11 +208,11 @@ def _scene(video: SampleFile, texts: Mapping[str, Sequence[SampleFile]], where: 
     return NO_TEXT, ""
 
 
-def _json_text(member: SampleFile, where: str, meaning: Meaning, alone: bool) -> ClipText:
-    """Return the caption or the scene in a JSON member.
+def _json_text(member: SampleFile, where: str, meaning: Meaning, alone: bool, read: Captions | None = None) -> ClipText:
+    """Return the caption or the scene in a JSON member, by `read` if it is given.
 
-    `alone` means that no other member could have the text. A name that is probably meant for it is then a mistake:
-    raise UsageError.
+    `alone` means that no other member could have the text. Without `read`, a name that is probably meant for it is then
+    a mistake: raise UsageError.
     """
     if member.member.flaw:
         return bad_text(f"{member.name}: {member.member.flaw_detail}", meaning)
@@ -203,6 +224,8 @@ def _json_text(member: SampleFile, where: str, meaning: Meaning, alone: bool) ->
         return bad_text(f"{member.name} is not JSON: {error}", meaning)
     if not isinstance(value, dict):
         return NO_TEXT
+    if read:
+        return read(value)
     try:
         text = clip_text(text_of(value.get(meaning)), meaning)
     except WrongType as mistake:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.curation.outcome import NOT_LISTED, ClipOutcome
+from nextscene.curation.sources.lfs_pointer import IS_LFS_POINTER, is_lfs_pointer
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -19,6 +20,9 @@ _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u280
 _INVISIBLE = frozenset(["Cc", "Cf", "Zl", "Zp", "Zs"])
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
+
+LinesRule = Literal["keep", "first", "join"]
+"""The rule for a caption of several lines: keep all of it, its first line with text, or its lines joined by spaces."""
 
 Meaning = Literal["caption", "scene"]
 """The meaning of a text: it says what its clip shows, or what happened before the clip."""
@@ -60,6 +64,8 @@ def read_caption(data: bytes) -> ClipText:
     """Return the caption in a caption file, given the file's bytes."""
     if len(data) <= MAX_TEXT_BYTES and data.startswith(_UTF_16):
         return bad_text("it is UTF-16, not UTF-8")
+    if is_lfs_pointer(data):
+        return bad_text(IS_LFS_POINTER)
     return clip_text(data.decode("utf-8", "surrogateescape"))
 
 
@@ -78,6 +84,14 @@ def clip_text(text: str, meaning: Meaning = "caption") -> ClipText:
         return bad_text("it holds a zero byte", meaning)
     text = text.strip(_STRIPPED)
     return ClipText(text) if any(map(_is_visible, text)) else NO_TEXT
+
+
+def of_lines(caption: str, rule: LinesRule) -> str:
+    """Return what a rule makes of a caption."""
+    if rule == "keep":
+        return caption
+    lines = [line for text in caption.splitlines() if (line := clip_text(text).text)]
+    return " ".join(lines[:1] if rule == "first" else lines)
 
 
 def bad_text(what: str, meaning: Meaning = "caption") -> ClipText:

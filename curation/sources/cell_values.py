@@ -70,8 +70,8 @@ def video_of(value: Any) -> str:
     """Return the same as `text_of`. The message of WrongType gives the remedy for files inside the table itself."""
     if isinstance(value, bytes) or (isinstance(value, Mapping) and value.keys() & {"bytes", "path"}):
         raise WrongType(
-            f"is {_with_type(value)}: a file inside the table, which is not supported yet;"
-            " write the files out, and give their names as text"
+            f"is {_with_type(value)}: a file inside the table, which only a layout reads, such as hf-parquet:FOLDER;"
+            " or write the files out, and give their names as text"
         )
     return text_of(value)
 
@@ -139,8 +139,10 @@ def abbreviated(value: Any) -> str:
         text = (
             f"[{', '.join('[…]' if isinstance(inner, (list, tuple)) else abbreviated(inner) for inner in value[:4])}]"
         )
+    elif isinstance(value, bytes):
+        text = f"{len(value):,} bytes"
     else:
-        text = repr(value[:_MAX_SHOWN] if isinstance(value, (str, bytes)) else value)
+        text = repr(value[:_MAX_SHOWN] if isinstance(value, str) else value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 

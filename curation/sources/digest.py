@@ -14,6 +14,7 @@ from typing import Protocol
 
 from nextscene.common.joined_storage import open_local_files
 from nextscene.curation.sources.clip import WHOLE_FILE
+from nextscene.curation.sources.members.parquet_cells import is_in_parquet
 from nextscene.curation.sources.members.unpacking import is_in_gzip
 
 _PIECE = 1 << 20
@@ -37,9 +38,13 @@ class ByteRange(Protocol):
 def region_of(files: tuple[Path, ...], clip: ByteRange) -> Region:
     """Return the region of a clip's bytes, given the local file that they are in, or its pieces.
 
-    A gzipped tar counts as a whole: no part of it is the clip's alone.
+    A gzipped tar and a Parquet table count as a whole: no part of them is the clip's alone.
     """
-    return (files, 0, WHOLE_FILE) if is_in_gzip(clip.packed) else (files, max(0, clip.offset), clip.length)
+    return (
+        (files, 0, WHOLE_FILE)
+        if is_in_gzip(clip.packed) or is_in_parquet(clip.packed)
+        else (files, max(0, clip.offset), clip.length)
+    )
 
 
 def digest(where: Region) -> str:

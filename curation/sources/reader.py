@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,9 +18,11 @@ from nextscene.common.sized_file import FileWindow
 from nextscene.common.storage import Entry, Storage, StorageFault
 from nextscene.curation.sources.clip import MISSING, WHOLE_FILE, Root, first_file, locate
 from nextscene.curation.sources.digest import Region, digest, region_of
+from nextscene.curation.sources.members.parquet_cells import CellReader, is_in_parquet
 from nextscene.curation.sources.members.unpacking import Packing, is_in_gzip, open_gzip, stored_offset, unpack
 
 _READ_BYTES = 4 << 20
+_START = 64
 _MAX_SUFFIX = 16
 _ENOUGH = 3
 """Number of a folder's other files that must all differ from the plan before the folder counts as the wrong one."""
@@ -106,6 +108,7 @@ class SourceReader:
         self._digested: tuple[tuple[Region, int, int] | None, str] = None, ""
         self._copied: tuple[str, int, int] | None = None
         self._tar: tuple[str, BinaryIO] | None = None
+        self._table: tuple[tuple[str, str], CellReader] | None = None
 
     def stat(self, clip: LocatedClip) -> Entry | None:
         storage, path = locate(self._root, clip.location)
@@ -118,7 +121,7 @@ class SourceReader:
         Libraries read faster by path, more so with the right suffix, but search the file's folder for its other parts.
         Therefore the path is a link that is alone in a folder. Raise SourceChanged, DamagedMember, StorageFault.
         """
-        if clip.packed and Packing.parse(clip.packed).method != "stored":
+        if clip.packed and (is_in_parquet(clip.packed) or Packing.parse(clip.packed).method != "stored"):
             with self.fetch(clip).open("rb") as copy:
                 yield copy
             return
@@ -133,6 +136,12 @@ class SourceReader:
                 return
             offset = stored_offset(file, clip.offset) if clip.packed else clip.offset
             yield cast(BinaryIO, FileWindow(file, offset, clip.length))
+
+    def start_of(self, clip: LocatedClip) -> bytes:
+        """Return the first bytes of the clip's file. Raise as `open`."""
+        with self.open(clip) as file, file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+            opened.seek(0)
+            return opened.read(_START)
 
     def _link(self, file: Path) -> Path:
         suffix = file.suffix if len(file.suffix) <= _MAX_SUFFIX else ""  # with a long suffix, the name may get too long
@@ -149,7 +158,7 @@ class SourceReader:
         """
         storage, path = self._unchanged(clip, contents_too=True)
         local = storage.local_path(path)
-        if local is not None and clip.length == WHOLE_FILE:
+        if local is not None and clip.length == WHOLE_FILE and not clip.packed:
             return local
         copy = self._scratch / "source"
         wanted = (clip.location, clip.offset, clip.length)
@@ -165,8 +174,11 @@ class SourceReader:
     def _unpack(self, clip: LocatedClip, storage: Storage, path: str, copy: Path) -> None:
         """Write a packed member to `copy`.
 
-        A gzipped tar stays open: members further on are reached from there, and others from its beginning.
+        A gzipped tar and a table stay open: members further on are reached from there, and others from a beginning.
         """
+        if is_in_parquet(clip.packed):
+            self._copy_cell(clip, storage, path, copy)
+            return
         packing, tar = Packing.parse(clip.packed), self._tar
         self._tar = None
         try:
@@ -181,6 +193,16 @@ class SourceReader:
         except OSError as fault:
             raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
 
+    def _copy_cell(self, clip: LocatedClip, storage: Storage, path: str, copy: Path) -> None:
+        table, self._table = self._table, None
+        try:
+            if table is None or table[0] != (clip.location, clip.packed):
+                table = (clip.location, clip.packed), CellReader(storage.open(path), clip.packed)
+            table[1].copy(clip.offset, copy)
+        except OSError as fault:
+            raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
+        self._table = table
+
     def read_through(self, clip: LocatedClip) -> None:
         """Read the clip's file, or its part of an archive, to the end. Raise StorageFault if that fails: then the
         failure of a clip comes from its storage.
@@ -188,7 +210,7 @@ class SourceReader:
         Raise SourceChanged if the file is not the planned one.
         """
         storage, path = self._unchanged(clip, contents_too=True)
-        if is_in_gzip(clip.packed):
+        if is_in_gzip(clip.packed) or is_in_parquet(clip.packed):
             return  # its copy was checked
         with storage.open(path) as file:
             try:

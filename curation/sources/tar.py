@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nextscene.common.storage import Storage
-from nextscene.curation.sources.archive_samples import MAX_JSON_BYTES, SampleFile, clips_of_samples, is_sidecar
+from nextscene.curation.sources.archive_samples import (
+    MAX_JSON_BYTES,
+    Captions,
+    SampleFile,
+    clips_of_samples,
+    is_sidecar,
+)
 from nextscene.curation.sources.caption import not_unicode
 from nextscene.curation.sources.clip import Clip
 from nextscene.curation.sources.members.member import SPARSE as IS_SPARSE
@@ -14,13 +20,16 @@ from nextscene.curation.sources.members.tar_members import TarMember, headers_of
 from nextscene.curation.sources.skipped_files import LINKS, NOT_UTF8, SPARSE, SkippedFiles
 
 
-def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles, scenes: bool = False) -> Iterator[Clip]:
+def clips_of_tar(
+    root: Storage, path: str, skipped: SkippedFiles, scenes: bool = False, captions: Captions | None = None
+) -> Iterator[Clip]:
     """Yield a clip for each video or image in the tar, in the tar's order; all else is counted in `skipped`.
 
-    Read headers, captions and, if they are wanted, `scenes` only. Raise UsageError if the tar is compressed or damaged,
-    if it has no video or image, or if the members of a sample are not together.
+    Read headers, captions and, if they are wanted, `scenes` only; `captions` is as for `clips_of_samples`. Raise
+    UsageError if the tar is compressed or damaged, if it has no video or image, or if the members of a sample are not
+    together.
     """
-    return clips_of_samples(f"{root.display_uri}/{path}", _files(root, path, skipped), skipped, scenes)
+    return clips_of_samples(f"{root.display_uri}/{path}", _files(root, path, skipped), skipped, scenes, captions)
 
 
 def _files(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[SampleFile]:

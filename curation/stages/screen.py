@@ -14,6 +14,7 @@ from nextscene.curation.plan import PlannedClip
 from nextscene.curation.rules.base import ClipFacts
 from nextscene.curation.rules.registry import active_rules, first_rejection
 from nextscene.curation.sources import MISSING
+from nextscene.curation.sources.lfs_pointer import IS_LFS_POINTER, LFS_POINTER, is_lfs_pointer
 from nextscene.curation.sources.members import DamagedMember
 from nextscene.curation.sources.reader import SourceChanged, SourceReader
 from nextscene.judge.api.request import Frame
@@ -49,10 +50,11 @@ def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Meas
         return ClipOutcome("failed", "source_changed", str(change))
     except DamagedMember as damage:
         return ClipOutcome("failed", "damaged_member", str(damage))
-    except UnreadableFile as error:
-        return ClipOutcome("rejected", "unreadable", str(error))
-    except NoVideo as error:
-        return ClipOutcome("rejected", "no_video", str(error))
+    except (UnreadableFile, NoVideo) as error:
+        if is_lfs_pointer(reader.start_of(clip)):
+            return ClipOutcome("failed", LFS_POINTER, IS_LFS_POINTER)
+        reason = "no_video" if isinstance(error, NoVideo) else "unreadable"
+        return ClipOutcome("rejected", reason, str(error))
     except ImplausibleHeader as error:
         return ClipOutcome("rejected", "implausible_header", str(error))
     except HeaderError as error:

@@ -19,12 +19,12 @@ from nextscene.common.joined_storage import SEPARATOR, pieces_of
 from nextscene.common.patterns import matching_files, nearest_files
 from nextscene.common.predicate import Predicate
 from nextscene.common.scratch import scratch_folder
-from nextscene.common.storage import Storage
+from nextscene.common.storage import BadLocation, Storage, split_query
 from nextscene.common.text import MAX_NAME, readable_text
 from nextscene.curation.sources.archive_index import ArchiveIndex
 from nextscene.curation.sources.caption import ABSENT, DUPLICATE, REMEDY, first_flawed
 from nextscene.curation.sources.cell_values import InvalidValue, WrongType
-from nextscene.curation.sources.clip import Clip, is_media
+from nextscene.curation.sources.clip import Clip, is_media, locate
 from nextscene.curation.sources.columns import listed
 from nextscene.curation.sources.mapping.clip_spool import SeenIds, sorted_by_group
 from nextscene.curation.sources.mapping.exploded import exploded
@@ -33,8 +33,9 @@ from nextscene.curation.sources.mapping.member_index import MemberIndex
 from nextscene.curation.sources.mapping.row_reader import MappedRow, RowReader
 from nextscene.curation.sources.mapping.template import Template
 from nextscene.curation.sources.members import BadArchive, Member, grouped, is_archive, members_of
+from nextscene.curation.sources.members.parquet_cells import cell_packing
 from nextscene.curation.sources.skipped_files import NO_ROW, SkippedFiles
-from nextscene.curation.sources.tables import BadRow, rows_of
+from nextscene.curation.sources.tables import BadRow, Row, line_rows, row_of_file, rows_of, rows_without_cells
 
 _MOST_BAD = 100
 
@@ -101,9 +102,11 @@ class LayoutSource:
     def _rows(self, index: MemberIndex | None, seen: SeenIds) -> Iterator[tuple[Clip, float]]:
         """Yield the clip of each row, and its place in its group."""
         rows = _RowJoin(self, index, seen)
-        for path in self._tables():
-            checked, bad = False, 0
-            for item in rows_of(self.root, path):
+        checked, bad = False, 0
+        for path, items, packed in self._tables():
+            if not self.layout.table.row_per_file:
+                checked, bad = False, 0
+            for number, item in enumerate(items):
                 if isinstance(item, BadRow):
                     bad += 1
                     if bad == _MOST_BAD and not checked:
@@ -115,16 +118,30 @@ class LayoutSource:
                 if not checked:
                     self._check_columns(row, f"{self.root.display_uri}/{path}")
                     checked = True
-                yield from rows.clips(row, f"{path}, {row_name}")
+                yield from rows.clips(row, _RowPlace(path, row_name, number, packed))
 
-    def _tables(self) -> list[str]:
-        """Return the paths of the tables. Raise UsageError if there are none."""
-        patterns = self.layout.table.files
-        for pattern in patterns:
-            if found := sorted(matching_files(self.root, pattern)):
-                return found
-        there = nearest_files(self.root, patterns[0])
-        raise UsageError(f"`source` {self.root.display_uri}: no table {' or '.join(patterns)} in it; {there}")
+    def _tables(self) -> Iterator[tuple[str, Iterator[Row | BadRow], str]]:
+        """Yield the path and the rows of each table, and how it packs its cells if these are the videos, else "".
+
+        Raise UsageError if there are no tables.
+        """
+        table = self.layout.table
+        if table.lines and all(self.root.stats([*table.lines])):
+            yield table.lines[0], line_rows(self.root, table.lines), ""
+            return
+        for pattern in table.files:
+            if found := sorted({*matching_files(self.root, pattern)}):
+                yield from ((path, *self._read(path)) for path in found)
+                return
+        there = nearest_files(self.root, [*table.files, *table.lines][0])
+        wanted = " or ".join(table.files) or " and ".join(table.lines)
+        raise UsageError(f"`source` {self.root.display_uri}: no table {wanted} in it; {there}")
+
+    def _read(self, path: str) -> tuple[Iterator[Row | BadRow], str]:
+        if self.layout.members.columns:
+            leaf, rows = rows_without_cells(self.root, path, self.layout.members.columns)
+            return rows, cell_packing(leaf)
+        return (row_of_file if self.layout.table.row_per_file else rows_of)(self.root, path), ""
 
     def _check_columns(self, row: Mapping[str, Any], where: str) -> None:
         """Raise UsageError if a column that every row must have is not in the first row of a table."""
@@ -144,31 +161,56 @@ class LayoutSource:
         return [*own, *self.wheres]
 
 
+@dataclass(frozen=True)
+class _RowPlace:
+    """The place of a row: its table, its name there, and its number from 0. `packed` says how its cell is stored."""
+
+    table: str
+    name: str
+    number: int
+    packed: str
+
+    def __str__(self) -> str:
+        return f"{self.table}, {self.name}"
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of the table, "" or with a "/" at the end."""
+        return self.table[: self.table.rfind("/") + 1]
+
+
 class _RowJoin:
-    """Makes clips of rows. `index` has the members; without it a row names a file below the source."""
+    """Makes clips of rows. `index` has the members; without it a row names a file, or has it as a cell."""
 
     def __init__(self, source: LayoutSource, index: MemberIndex | None, seen: SeenIds) -> None:
         self._source, self._index, self._seen = source, index, seen
         self._reader = RowReader(source.layout, source.scenes)
 
-    def clips(self, row: Mapping[str, Any], place: str) -> Iterator[tuple[Clip, float]]:
-        """Yield the clips of a row, each with its place in its group. `place` names the row in messages."""
+    def clips(self, row: Mapping[str, Any], place: _RowPlace) -> Iterator[tuple[Clip, float]]:
+        """Yield the clips of a row, each with its place in its group."""
         columns = self._source.layout.table.explode
         try:
-            for number, one in enumerate(exploded(row, columns), 1):
+            rows = exploded(row, columns)
+        except (WrongType, InvalidValue) as flaw:
+            yield _unreadable(str(place), str(flaw)), 0
+            return
+        for number, one in enumerate(rows, 1):
+            where = f"{place}, element {number}" if columns else str(place)
+            try:
                 if all(predicate.matches(one) for predicate in self._source.predicates):
                     mapped = self._reader.read(one)
-                    yield self._clip(mapped, f"{place}, element {number}" if columns else place), mapped.order
-        except (WrongType, InvalidValue) as flaw:
-            yield _unreadable(place, str(flaw)), 0
+                    yield self._clip(mapped, where, place), mapped.order
+            except (WrongType, InvalidValue) as flaw:
+                yield _unreadable(where, str(flaw)), 0
 
-    def _clip(self, row: MappedRow, place: str) -> Clip:
+    def _clip(self, row: MappedRow, place: str, at: _RowPlace) -> Clip:
         flawed = first_flawed(row.caption, row.scene)
-        name = str(PurePosixPath(row.video))
+        location = row.video if self._index or at.packed else self._location(row.video, at.folder)
+        name = split_query(location)[0] if "://" in location else str(PurePosixPath(location))
         clip = Clip(
             name=name,
             identity=row.key or name,
-            location=row.video,
+            location=location,
             start_ms=row.start_ms,
             end_ms=row.end_ms,
             caption=row.caption.text,
@@ -183,7 +225,18 @@ class _RowJoin:
             other = hashlib.sha256(f"{clip.identity}\0{place}".encode()).hexdigest()
             detail = f"{place}: an earlier row has the same key and span; give different keys, or drop one of the rows"
             return replace(clip, identity=other, flaw=DUPLICATE, flaw_detail=detail, location="")
+        if at.packed:
+            return replace(clip, location=at.table, offset=at.number, packed=at.packed)
         return clip if self._index is None else self._with_file(clip, self._index.find(row.video), place)
+
+    def _location(self, video: str, folder: str) -> str:
+        """Return the location of a file that a row names by its path, which is relative to its table's folder."""
+        location = video if video.startswith("/") or "://" in video else f"{folder}{video}"
+        try:
+            locate(self._source.root, location)
+        except BadLocation as mistake:
+            raise InvalidValue("bad_row", f"its file cannot be used: {mistake}") from mistake
+        return location
 
     @staticmethod
     def _with_file(clip: Clip, found: list[Member], place: str) -> Clip:

@@ -13,13 +13,12 @@ from nextscene.curation.sources.mapping.row_path import list_of
 
 
 def exploded(row: Mapping[str, Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Yield a row for each element of the lists in `columns`; the row itself if there are no such columns.
+    """Return a row for each element of the lists in `columns`; the row itself if there are no such columns.
 
     Raise InvalidValue or WrongType for a row whose lists have different lengths, or that has something else there.
     """
     if not columns:
-        yield row
-        return
+        return iter([row])
     lists: dict[str, Sequence[Any]] = {}
     for column in columns:
         value = row.get(column)
@@ -31,5 +30,4 @@ def exploded(row: Mapping[str, Any], columns: Sequence[str]) -> Iterator[Mapping
     if len({*lengths.values()}) > 1:
         told = ", ".join(f"{column} {length}" for column, length in lengths.items())
         raise InvalidValue("bad_row", f"its lists have different lengths: {told}")
-    for elements in zip(*lists.values(), strict=True):
-        yield {**row, **dict(zip(lists, elements, strict=True))}
+    return ({**row, **dict(zip(lists, elements, strict=True))} for elements in zip(*lists.values(), strict=True))

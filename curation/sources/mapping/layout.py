@@ -6,8 +6,8 @@ It is data: a TOML file of the tables below, either a preset or a user's own. do
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from nextscene.common.config_loader import SettingsError, from_tree, load, setting
@@ -35,7 +35,10 @@ class MemberFiles:
     """The files that have the videos."""
 
     files: tuple[str, ...] = setting(
-        (), "Patterns of archives, or of the videos themselves; without them rows name files below the source."
+        (), "Patterns of archives, or of the videos themselves; without them rows name files by their paths."
+    )
+    columns: tuple[str, ...] = setting(
+        (), "Columns of Parquet tables whose cells are the videos; of several, the first that a table has."
     )
 
 
@@ -44,7 +47,18 @@ class TableFiles:
     """The tables, all read one after another."""
 
     files: tuple[str, ...] = setting((), "Patterns of tables; of several patterns, the first that matches is used.")
+    lines: tuple[str, ...] = setting(
+        (), "Text files read side by side, instead of tables: line N of each is row N, its column the file's name."
+    )
+    row_per_file: bool = setting(
+        False, "Each file is one JSON object, and one row; its column key is the file's name without .json."
+    )
     explode: tuple[str, ...] = setting((), "Columns with a list in each row; each element becomes a row of its own.")
+
+    @property
+    def given(self) -> bool:
+        """Return whether there are any."""
+        return bool(self.files or self.lines)
 
 
 @dataclass(frozen=True)
@@ -107,8 +121,14 @@ class Layout:
             raise ValueError(f"map.crop has {len(rows.crop)} paths; give four, or one path to all")
         if rows.span and (rows.span_unit == "frames") != bool(rows.fps):
             raise ValueError('map.fps belongs to map.span_unit = "frames"; give both or neither')
-        if not self.table.files and self.members.files and rows != RowMap():
-            raise ValueError("[map] needs a table; name it in table.files")
+        if not self.table.given and replace(rows, caption=(), caption_list="") != replace(RowMap(), caption=()):
+            raise ValueError("without a table, [map] has caption and caption_list alone; name a table in table.files")
+        if self.members.columns and (self.members.files or self.table.lines or self.table.row_per_file):
+            raise ValueError("members.columns is about cells of Parquet tables, named in table.files, and nothing else")
+        if self.table.files and self.table.lines:
+            raise ValueError("table.files and table.lines are two kinds of table; give one of them")
+        if len({PurePosixPath(path).stem for path in self.table.lines}) < len(self.table.lines):
+            raise ValueError("table.lines has two files with one name, and columns have their names; rename one")
 
     @staticmethod
     def read(file: Path) -> Layout:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,8 @@ def list_of(value: Any) -> Sequence[Any]:
     if isinstance(value, str) and value.strip().startswith("[") and len(value) <= MAX_TEXT_BYTES:
         for read in (json.loads, ast.literal_eval):
             try:
-                found = read(value.strip())
+                with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # of a backslash in a text
+                    found = read(value.strip())
             except (ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
             if isinstance(found, list):

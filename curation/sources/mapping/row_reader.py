@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from nextscene.curation.sources.caption import NO_TEXT, ClipText, Meaning, clip_text
+from nextscene.curation.sources.caption import NO_TEXT, ClipText, Meaning, bad_text, clip_text
 from nextscene.curation.sources.cell_values import (
     InvalidValue,
     WrongType,
@@ -131,6 +131,19 @@ def _named(name: str, template: Template, row: Mapping[str, Any]) -> str:
     text = template.of(row).strip()
     check_name(text, name)
     return text
+
+
+def caption_reader(layout: Layout) -> Callable[[Mapping[str, Any]], ClipText]:
+    """Return a function that reads the caption of a row; one that cannot be used is a flaw of the text."""
+    paths = [*map(RowPath.parse, layout.map.caption)]
+
+    def caption(row: Mapping[str, Any]) -> ClipText:
+        try:
+            return _first_text(paths, row, layout.map.caption_list, "caption")
+        except WrongType as mistake:
+            return bad_text(str(mistake))
+
+    return caption
 
 
 def _first_text(paths: Sequence[RowPath], row: Mapping[str, Any], rule: ListRule, meaning: Meaning) -> ClipText:

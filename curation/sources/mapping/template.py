@@ -13,6 +13,8 @@ from nextscene.curation.sources.mapping.row_path import RowPath
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[^{}]+|.", re.DOTALL)
 
+_MAX_WIDTH = 64
+
 Filter = Callable[[str], str]
 
 
@@ -35,16 +37,23 @@ def _match(pattern: str) -> Filter:
     return part
 
 
+def _pad(width: str) -> Filter:
+    if not (width.isascii() and width.isdigit() and int(width) <= _MAX_WIDTH):
+        raise ValueError(f"pad needs a number of letters up to {_MAX_WIDTH}, such as pad:6")
+    return lambda text: text.zfill(int(width))
+
+
 FILTERS: Mapping[str, Callable[[str], Filter]] = {
     "basename": lambda _: lambda text: PurePosixPath(text).name,
     "stem": lambda _: lambda text: PurePosixPath(text).stem,
     "before": _before,
     "without": _without,
     "match": _match,
+    "pad": _pad,
 }
 """basename and stem of a path; `before:X`, the text before the first X; `without:X`, without X at its beginning;
-`match:REGEX`, the part in brackets if the expression matches, else all."""
-_WITH_ARGUMENT = frozenset(["before", "without", "match"])
+`match:REGEX`, the part in brackets if the expression matches, else all; `pad:N`, with zeros before it to N letters."""
+_WITH_ARGUMENT = frozenset(["before", "without", "match", "pad"])
 
 
 @dataclass(frozen=True)
@@ -101,5 +110,5 @@ def _field(text: str, name: str) -> _Field:
 def _filter(text: str) -> Filter:
     name, colon, argument = text.partition(":")
     if name not in FILTERS or (name in _WITH_ARGUMENT) != bool(colon and argument):
-        raise ValueError(f"no filter {text!r}; there are basename, stem, before:TEXT, without:TEXT, match:REGEX")
+        raise ValueError(f"no filter {text!r}; there are basename, stem, before:TEXT, without:TEXT, match:REGEX, pad:N")
     return FILTERS[name](argument)

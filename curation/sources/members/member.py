@@ -17,6 +17,7 @@ from nextscene.common.joined_storage import pieces_of
 from nextscene.common.storage import Entry, Storage
 from nextscene.curation.sources.caption import not_unicode
 from nextscene.curation.sources.clip import MISSING, WHOLE_FILE, locate
+from nextscene.curation.sources.lfs_pointer import IS_LFS_POINTER, LFS_POINTER, LFS_START, is_lfs_pointer
 
 BAD_NAME, LINK, SPARSE = "bad_member_name", "member_is_link", "member_is_sparse"
 REPEATED, OVERLAPPING, OUTSIDE = "member_repeated", "member_overlaps", "member_outside_archive"
@@ -48,7 +49,8 @@ class Member:
 class BadArchive(UsageError):
     """An archive that cannot be listed, or not to its end. The members that were listed before are sound.
 
-    `reason` is a word to count by: `archive_missing`, `archive_incomplete`, `archive_damaged` or `archive_unknown`.
+    `reason` is a word to count by: `archive_missing`, `archive_incomplete`, `archive_damaged`, `archive_unknown` or
+    `lfs_pointer`.
     """
 
     def __init__(self, where: str, reason: str, detail: str) -> None:
@@ -71,6 +73,10 @@ class ArchiveFile:
     is_local: bool
 
     def bad(self, reason: str, detail: str) -> BadArchive:
+        """Return the error for this archive, which says so if it is a pointer of git-lfs instead."""
+        self.file.seek(0)
+        if is_lfs_pointer(self.file.read(len(LFS_START))):
+            return BadArchive(self.where, LFS_POINTER, IS_LFS_POINTER)
         return BadArchive(self.where, reason, detail)
 
 

@@ -5,14 +5,18 @@ Tested in tests/curation/sources/presets/test_presets.py.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 from nextscene.common.patterns import matching_files
 from nextscene.common.storage import Storage
 from nextscene.curation.sources.mapping.layout import Layout
 
 PRESETS: Mapping[str, Path] = {file.stem: file for file in sorted(Path(__file__).parent.glob("*.toml"))}
+
+_MOST_NAMES = 10_000
 
 
 def split_preset(location: str) -> tuple[str, str]:
@@ -27,9 +31,11 @@ def preset(name: str) -> Layout:
 
 
 def likely_presets(root: Storage) -> list[str]:
-    """Return the presets whose files a folder seems to hold."""
-    return [
-        name
-        for name in PRESETS
-        if any(next(matching_files(root, pattern), None) is not None for pattern in preset(name).about.like)
-    ]
+    """Return the presets whose files a folder seems to hold. Of a large folder only some names are looked at."""
+    names = [name.rstrip("/") for name in islice(root.names(""), _MOST_NAMES)]
+
+    def is_there(pattern: str) -> bool:
+        first = PurePosixPath(pattern).parts[0]
+        return bool(fnmatch.filter(names, first)) and next(matching_files(root, pattern), None) is not None
+
+    return [name for name in PRESETS if any(map(is_there, preset(name).about.like))]

@@ -1,25 +1,37 @@
 """Tables as files: CSV, JSON lines, JSON and Parquet, read a row at a time.
 
-`rows_of` reads any table, `READERS` those that are a source of clips by themselves.
+`rows_of` reads any table, `row_of_file` a file that is one row, `line_rows` text files side by side, and `READERS`
+tables that are a source of clips by themselves.
 """
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.common.text import first_line
 from nextscene.curation.sources.columns import Columns
 from nextscene.curation.sources.tables.csv_rows import csv_clip_rows, csv_rows
-from nextscene.curation.sources.tables.json_rows import json_rows
+from nextscene.curation.sources.tables.json_rows import KEY, json_file_row, json_rows
 from nextscene.curation.sources.tables.jsonl_rows import jsonl_rows
-from nextscene.curation.sources.tables.parquet_rows import parquet_rows
+from nextscene.curation.sources.tables.line_rows import line_rows
+from nextscene.curation.sources.tables.parquet_rows import leaf_of_cells, parquet_rows
 from nextscene.curation.sources.tables.table_file import GZIP, BadRow, Check, Row, TableFile
 
-__all__ = ["MAX_ROW_CHARACTERS", "READERS", "TABLE_SUFFIXES", "BadRow", "Row", "rows_of"]
+__all__ = [
+    "MAX_ROW_CHARACTERS",
+    "READERS",
+    "TABLE_SUFFIXES",
+    "BadRow",
+    "Row",
+    "line_rows",
+    "row_of_file",
+    "rows_of",
+    "rows_without_cells",
+]
 
 MAX_ROW_CHARACTERS = 16 << 20
 """Longest row, in characters. As Python objects they take up to thirty times as many bytes."""
@@ -56,6 +68,25 @@ def rows_of(root: Storage, path: str) -> Iterator[Row | BadRow]:
         raise UsageError(
             f"{file.display_uri}, {reached}: not a sound gzip file: {first_line(error)}; copy it once more"
         ) from error
+
+
+def row_of_file(root: Storage, path: str) -> Iterator[Row | BadRow]:
+    """Yield the row that a JSON file of one object is. Raise UsageError for another kind of file."""
+    if not path.lower().endswith(".json"):
+        raise UsageError(f"{root.display_uri}/{path}: not a .json, and table.row_per_file is about files of that kind")
+    yield json_file_row(TableFile(root, path, MAX_ROW_CHARACTERS))
+
+
+def rows_without_cells(root: Storage, path: str, columns: Sequence[str]) -> tuple[str, Iterator[Row | BadRow]]:
+    """Return where the cells that are files lie in a Parquet table, as a path in its schema, and the rows without them.
+
+    The first of `columns` that the table has counts. The column `key` of a row is the table's path and the row's
+    number. Raise UsageError if the table has no such cells.
+    """
+    file = TableFile(root, path, MAX_ROW_CHARACTERS)
+    leaf = leaf_of_cells(file, columns)
+    rows = parquet_rows(file, _accept, leaf)
+    return leaf, ((name, {KEY: f"{path}/{name.removeprefix('row ')}", **row}) for name, row in rows)
 
 
 def _accept(columns: object, place: str) -> None:

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
+from pathlib import PurePosixPath
 from typing import Any, TextIO
 
 from nextscene.common.errors import UsageError
@@ -62,6 +63,23 @@ def json_rows(file: TableFile, check: Check) -> Iterator[Row | BadRow]:
         except (ValueError, RecursionError) as error:
             said = error.msg if isinstance(error, json.JSONDecodeError) else error
             raise UsageError(f"{where}, row {number}: not sound JSON: {said}; no later row can be read") from error
+
+
+def json_file_row(file: TableFile) -> Row | BadRow:
+    """Return the row of a JSON file that is one object: its column `key` is the file's name without its suffix."""
+    name, key = "row 1", PurePosixPath(file.path).stem
+    with file.text(newline="") as text:
+        json_text = _JsonText(text, file.longest_row)
+        try:
+            row = json_text.value()
+            if json_text.letter():
+                return BadRow(name, "more follows its first value; is it a table?")
+        except (ValueError, RecursionError) as error:
+            return BadRow(name, f"not sound JSON: {error}")
+    if not isinstance(row, dict):
+        return BadRow(name, f"{_KINDS.get(type(row), 'a number')}, not an object")
+    flaw = json_text.flaw(row)
+    return BadRow(name, flaw) if flaw else (name, {KEY: key, **row})
 
 
 class _JsonText:

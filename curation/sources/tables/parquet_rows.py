@@ -5,8 +5,10 @@ Tested in tests/curation/sources/test_cell_values.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import repeat
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +16,9 @@ import pyarrow.parquet as pq
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import StorageFault
 from nextscene.common.text import first_line
-from nextscene.curation.sources.tables.table_file import Check, Row, TableFile, refuse_repeated_name
+from nextscene.curation.sources.columns import listed
+from nextscene.curation.sources.lfs_pointer import LFS_START
+from nextscene.curation.sources.tables.table_file import Check, Row, TableFile, refuse_lfs_pointer, refuse_repeated_name
 
 _BATCH = 32
 _ARROW_RAISES = (pa.ArrowException, ValueError, OverflowError, OSError)
@@ -22,27 +26,63 @@ _ARROW_RAISES = (pa.ArrowException, ValueError, OverflowError, OSError)
 _BINARY = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
 
-def parquet_rows(file: TableFile, check: Check) -> Iterator[Row]:
-    """Yield the rows. Raise UsageError, StorageFault."""
+def leaf_of_cells(file: TableFile, columns: Sequence[str]) -> str:
+    """Return the path in the table's schema of the bytes in the first of `columns` that it has: of binary values, or of
+    objects with binary `bytes`. Raise UsageError if there are none.
+    """
+    with file.root.open(file.path) as raw, _translated(raw, file.display_uri):
+        leaves = _leaves(pq.ParquetFile(raw))
+    for leaf in (leaf for column in columns for leaf in (column, f"{column}.bytes")):
+        if leaf in leaves and _is_bytes(leaves[leaf]):
+            return leaf
+    there = listed([*dict.fromkeys(leaf.partition(".")[0] for leaf in leaves)])
+    raise UsageError(
+        f"{file.display_uri}: no column {' or '.join(map(repr, columns))} with the bytes of files (it has {there})"
+    )
+
+
+def parquet_rows(file: TableFile, check: Check, without: str = "") -> Iterator[Row]:
+    """Yield the rows, those of a leaf in the schema left out. Raise UsageError, StorageFault."""
     where = file.display_uri
-    with file.root.open(file.path) as raw:
-        try:
-            table = pq.ParquetFile(raw)
-            names = table.schema_arrow.names
-            refuse_repeated_name(names, where)
-            check(names, where)
-            number = 0
-            # A column's dictionary may have one long value to which every row refers.
-            for batch in table.iter_batches(batch_size=_BATCH, use_threads=False):
-                if batch.nbytes > file.longest_row:
-                    _refuse_long_rows(batch, number, file)
-                for values in zip(*map(_values, batch.columns), strict=True):
-                    number += 1
-                    yield f"row {number}", dict(zip(names, values, strict=True))
-        except _ARROW_RAISES as error:
-            if isinstance(error, OSError) and error.errno:
-                raise StorageFault(f"cannot read {where}: {error.strerror}") from error
-            raise UsageError(f"{where}: not a sound Parquet file: {first_line(error)}") from error
+    with file.root.open(file.path) as raw, _translated(raw, where):
+        table = pq.ParquetFile(raw)
+        refuse_repeated_name(table.schema_arrow.names, where)
+        check(table.schema_arrow.names, where)
+        columns = [leaf for leaf in _leaves(table) if leaf != without] if without else None
+        number = 0
+        # A column's dictionary may have one long value to which every row refers.
+        for batch in table.iter_batches(batch_size=_BATCH, columns=columns, use_threads=False):
+            if batch.nbytes > file.longest_row:
+                _refuse_long_rows(batch, number, file)
+            rows = zip(*map(_values, batch.columns), strict=True) if batch.columns else repeat((), batch.num_rows)
+            for values in rows:
+                number += 1
+                yield f"row {number}", dict(zip(batch.schema.names, values, strict=True))
+
+
+def _leaves(table: pq.ParquetFile) -> dict[str, pq.ColumnSchema]:
+    """Return each column of the table's schema, down to its values, by its path there."""
+    columns = (table.schema.column(number) for number in range(len(table.schema)))
+    return {column.path: column for column in columns}
+
+
+def _is_bytes(column: pq.ColumnSchema) -> bool:
+    return bool(column.physical_type == "BYTE_ARRAY" and column.logical_type.type == "NONE")
+
+
+@contextmanager
+def _translated(raw: BinaryIO, where: str) -> Iterator[None]:
+    """Raise UsageError or StorageFault for the errors of Arrow that the table `raw` causes."""
+    try:
+        yield
+    except _ARROW_RAISES as error:
+        if isinstance(error, UsageError):
+            raise
+        if isinstance(error, OSError) and error.errno:
+            raise StorageFault(f"cannot read {where}: {error.strerror}") from error
+        raw.seek(0)
+        refuse_lfs_pointer(raw.read(len(LFS_START)), where)
+        raise UsageError(f"{where}: not a sound Parquet file: {first_line(error)}") from error
 
 
 def _refuse_long_rows(batch: pa.RecordBatch, before: int, file: TableFile) -> None:

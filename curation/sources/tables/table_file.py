@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
+from nextscene.curation.sources.lfs_pointer import IS_LFS_POINTER, LFS_START, is_lfs_pointer
 
 GZIP = ".gz"
 
@@ -56,6 +57,7 @@ class TableFile:
     def open(self) -> Iterator[BinaryIO]:
         """Yield the bytes of the table; those of a `.gz` are unpacked while they are read."""
         with io.BufferedReader(cast(io.RawIOBase, self.root.open(self.path)), _READ_AHEAD) as file:
+            refuse_lfs_pointer(file.peek(len(LFS_START)), self.display_uri)
             if self.path.lower().endswith(GZIP):
                 with gzip.GzipFile(fileobj=file) as unpacked:
                     yield cast(BinaryIO, unpacked)
@@ -70,6 +72,12 @@ class TableFile:
         """
         with self.open() as file:
             yield io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+
+
+def refuse_lfs_pointer(start: bytes, where: str) -> None:
+    """Raise UsageError if a table that begins with `start` is a pointer of git-lfs."""
+    if is_lfs_pointer(start):
+        raise UsageError(f"{where}: {IS_LFS_POINTER}")
 
 
 def cut_lines(text: TextIO, longest: int) -> Iterator[str]:

@@ -56,7 +56,7 @@ WRONG: list[tuple[str, Any, tuple[str, ...]]] = [
     ("caption", True, ("true, a truth value",)),
     ("video", 7, ("a number (7)",)),
     ("video", ["a.mp4"], ("a list",)),
-    ("video", {"path": "a.mp4", "bytes": None}, ("not supported yet", "write the files out")),
+    ("video", {"path": "a.mp4", "bytes": None}, ("hf-parquet", "write the files out")),
     ("id", 1.0, ("a number (1.0)", "write it as text")),
     ("id", False, ("false, a truth value",)),
     ("id", ["x"], ("a list",)),
@@ -82,11 +82,11 @@ def test_a_value_of_another_type_is_named_with_row_column_type_and_remedy(
 @pytest.mark.parametrize(
     ("column", "values", "words"),
     [
-        ("caption", pa.array([b"hello"]), ("bytes (b'hello')", "decode it")),
+        ("caption", pa.array([b"hello"]), ("bytes (5 bytes)", "decode it")),
         ("caption", pa.array([["a", "b"]]), ("a list",)),
         ("caption", pa.array([datetime(2026, 1, 1)]), ("a datetime",)),
-        ("video", pa.array([{"bytes": b"x" * 9999, "path": "a.mp4"}]), ("not supported yet",)),
-        ("video", pa.array([b"x" * 9999]), ("bytes", "not supported yet")),
+        ("video", pa.array([{"bytes": b"x" * 9999, "path": "a.mp4"}]), ("hf-parquet",)),
+        ("video", pa.array([b"x" * 9999]), ("bytes", "hf-parquet")),
         ("start", pa.array([timedelta(seconds=1)]), ("a timedelta", "number of seconds")),
         ("start", pa.array([b"1"]), ("bytes",)),
         ("id", pa.array([b"1"]), ("bytes",)),

@@ -37,7 +37,10 @@ def test_a_layout_reads_back_from_its_text_without_what_it_says_of_itself(name: 
         ("[map]\nspan = ['a']\nfps = 'b'", "map.fps belongs to map.span_unit"),
         ("[map]\nspan_unit = 'hours'", "should be one of seconds, clock, frames"),
         ("[join]\nby = 'size'", "should be one of name, basename, stem"),
-        ("[members]\nfiles = ['*.zip']\n[map]\nid = '{x}'", "[map] needs a table; name it in table.files"),
+        (
+            "[members]\nfiles = ['*.zip']\n[map]\nid = '{x}'",
+            "without a table, [map] has caption and caption_list alone; name a table in table.files",
+        ),
         ("[map]\nwhere = 'a >'", "a >"),
         ("members = 1", "should be a table, [members]"),
         ("not toml", "no TOML"),

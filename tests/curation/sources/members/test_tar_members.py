@@ -94,7 +94,7 @@ BAD = {
     "a header alone": (lambda data: data[:512], "archive_damaged", 0),
     "empty": (lambda data: b"", "archive_damaged", 0),
     "two joined": (lambda data: data + data, "archive_damaged", 5),
-    "text": (lambda data: b"version https://git-lfs.github.com/spec/v1\n" * 20, "archive_damaged", 0),
+    "text": (lambda data: b"version https://git-lfs.github.com/spec/v1\n" * 20, "lfs_pointer", 0),
 }
 
 

@@ -265,7 +265,7 @@ def corrupted(change: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
 
 BAD: dict[str, tuple[Callable[[Path], Path], str, int]] = {
     "empty": (corrupted(lambda data: b""), "archive_incomplete", 0),
-    "text": (corrupted(lambda data: b"version https://git-lfs.github.com/spec/v1\n"), "archive_incomplete", 0),
+    "text": (corrupted(lambda data: b"version https://git-lfs.github.com/spec/v1\n"), "lfs_pointer", 0),
     "cut": (corrupted(lambda data: data[:-100]), "archive_incomplete", 0),
     "without its beginning": (corrupted(lambda data: data[300:]), "archive_incomplete", 0),
     "an entry overwritten": (corrupted(lambda data: b"PK\1\3".join(data.rsplit(b"PK\1\2", 1))), "archive_damaged", 8),
