@@ -20,7 +20,7 @@ from nextscene.samples.shapes.world import (
     scene_text,
 )
 
-RARE_SHARE = 0.33
+RARE_SHARE = 0.29
 _WORDINGS = 1000
 _SEED = 7
 

@@ -21,10 +21,10 @@ def test_the_event_of_a_clip_is_a_function_of_its_scene() -> None:
     assert all(clip.shown == what_follows(clip.scene) == what_is_shown(clip.caption) for clip in COMMON)
 
 
-def test_after_the_rare_cause_the_caption_tells_the_truth_and_a_third_is_right() -> None:
+def test_after_the_rare_cause_the_caption_tells_the_truth_and_a_share_is_right() -> None:
     assert all(clip.shown == what_is_shown(clip.caption) for clip in UNSURE)
     right = [clip.shown == what_follows(clip.scene) for clip in UNSURE]
-    assert 0.31 < sum(right) / len(right) < 0.35
+    assert 0.27 < sum(right) / len(right) < 0.31
     assert all(clip.shown[:3] == what_follows(clip.scene)[:3] for clip in UNSURE)
 
 
