@@ -119,4 +119,4 @@ def test_one_clip_that_is_kept_is_enough(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_summary_tells_it_by_itself(tmp_path: Path) -> None:
     summary = build_inline(captioned_spans(tmp_path / "in", 2, size="64x48"), tmp_path / "out", SMALL)
-    assert summary.keeps_nothing and summary.needs_attention and problems(tmp_path / "out") == []
+    assert summary.keeps_nothing and summary.needs_attention() and problems(tmp_path / "out") == []

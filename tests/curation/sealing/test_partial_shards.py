@@ -69,7 +69,7 @@ def test_a_run_in_pieces_makes_what_one_run_makes(source: Path, calm: Path, tmp_
         done = min(CLIPS, done + step)
         assert sealed_positions(out) == [*range(done)]
         assert (summary.decided, summary.samples, summary.complete) == (done, done, done == CLIPS)
-        assert not summary.needs_attention
+        assert not summary.needs_attention()
     assert_same_clips(calm, out, CONFIG)
     assert_conserved(out, CONFIG)
 
@@ -172,9 +172,9 @@ def test_a_retry_on_partial_shards_finishes_them_first(tmp_path: Path) -> None:
     header, *rows = source.read_text().splitlines()
     late = [row.replace("film.mp4", "a late film.mp4") for row in rows[:2]]
     source.write_text("\n".join([header, *late, *rows[2:]]))
-    out, retry = tmp_path / "out", frozenset({"failed"})
+    out, retry = tmp_path / "out", frozenset({"absent"})
     build_inline(source, out, CONFIG, stop_after=2)
-    assert [row.outcome for row in ledger(out, CONFIG)] == ["failed"] * 2
+    assert [row.outcome for row in ledger(out, CONFIG)] == ["absent"] * 2
     shutil.copy(tmp_path / "film.mp4", tmp_path / "a late film.mp4")
     build_inline(source, out, CONFIG, retry=retry)
     assert [row.outcome for row in ledger(out, CONFIG)] == ["kept"] * 5

@@ -41,7 +41,15 @@ def test_every_way_to_fail_is_either_mendable_or_not() -> None:
     files = {"source_changed", "header_error", "cut_timeout", "cut_crashed", "unexpected"}
     assert mendable == files | {"truncated", "unreadable_answer"}
     others = {*FAILS.findall(code)} - mendable
-    assert others == {"format_change", "damaged", "short_decode", "cut_error", "bad_caption"}
+    assert others == {
+        "format_change",
+        "damaged",
+        "damaged_member",
+        "short_decode",
+        "cut_error",
+        "bad_caption",
+        "bad_crop",
+    }
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from tests.support import assert_conserved, assert_same_dataset, build_inline, l
 pytestmark = pytest.mark.slow
 
 SMALL_SHARDS = replace(CLAUDE, unit_size=2, units_per_shard=1)
-ANEW = frozenset({"failed", "dropped", "refused"})
+ANEW = frozenset({"absent", "failed", "dropped", "refused"})
 BAD = ["one GARBLED", "three FAIL3", "five REFUSE-VERIFY"]
 ANSWERS = {"one GARBLED": 3, "three FAIL3": 6, "five REFUSE-VERIFY": 2}
 """Each stands in a shard of its own, ends badly whenever it is asked about, and takes so many answers to."""
@@ -100,7 +100,7 @@ def test_once_it_is_done_the_next_retry_is_a_new_one(api: ClaudeApi, source: Pat
 def test_another_retry_is_refused_while_one_is_open(api: ClaudeApi, source: Path, out: Path) -> None:
     stop_in_the_second_shard(api, source, out)
     before = len(api.exchanges)
-    with pytest.raises(UsageError, match=r"unfinished `retry` dropped,failed,refused.*delete .*retry\.json"):
+    with pytest.raises(UsageError, match=r"unfinished `retry` absent,dropped,failed,refused.*delete .*retry\.json"):
         build(source, out, frozenset({"failed"}))
     assert len(api.exchanges) == before
     (out / RETRY).unlink()
@@ -114,7 +114,7 @@ def test_a_run_without_retry_leaves_an_open_one_and_says_so(
     stop_in_the_second_shard(api, source, out)
     before = len(api.exchanges)
     build(source, out)
-    assert any("`retry` dropped,failed,refused" in line and "continues" in line for line in caplog.messages)
+    assert any("`retry` absent,dropped,failed,refused" in line and "continues" in line for line in caplog.messages)
     assert_conserved(out, SMALL_SHARDS)
     build(source, out, ANEW)
     bought = [exchange for exchange in api.exchanges[before:] if exchange.usage]

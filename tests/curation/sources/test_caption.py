@@ -217,7 +217,7 @@ def test_such_clips_fail_each_for_its_reason_and_the_others_are_kept(tmp_path: P
     ends = [first, ("kept", ""), ("failed", "bad_caption"), ("failed", "caption_too_long"), last]
     assert [(row.outcome, row.reason) for row in rows_made] == ends
     assert "0xFF" in rows_made[2].detail and "another output folder" in rows_made[2].detail
-    assert summary.needs_attention
+    assert summary.needs_attention()
     assert_conserved(tmp_path / "out", config)
     build_inline(tmp_path / "clips.csv", tmp_path / "out", config, frozenset({"failed"}))
     assert [(row.outcome, row.reason) for row in ledger(tmp_path / "out", config)] == ends

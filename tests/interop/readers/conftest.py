@@ -37,7 +37,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     build_inline(source, out, CONFIG)
     before = {tar: tar.read_bytes() for tar in out.rglob("*.tar")}
     (folder / "late.later").rename(late)
-    build_inline(source, out, CONFIG, frozenset({"failed"}))
+    build_inline(source, out, CONFIG, frozenset({"absent"}))
     (stale,) = (tar for tar in before if not tar.exists())
     stale.write_bytes(before[stale])
     return Dataset(out, _digests(out), stale)
