@@ -64,12 +64,12 @@ def late(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def changes_of_a_retry(out: Path, most: int) -> int:
-    """Retry the failed clips, killed after at most `most` changes, and return the number of changes."""
+    """Retry the absent clips, killed after at most `most` changes, and return the number of changes."""
     with pytest.MonkeyPatch.context() as patch:
         without_ray(patch)
         fate = Fate(patch, most)
         with suppress(Killed):
-            build("--out", out, "--retry", "failed")
+            build("--out", out, "--retry", "absent")
         (out / LOCK).unlink(missing_ok=True)
     return fate.made
 
@@ -98,5 +98,5 @@ def test_the_next_run_makes_anew_whatever_is_older_than_the_ledgers(
         assert said.exit_code in (0, 1) and "was not compared" in said.stdout, (made, said.output)
         config, place = config_of_out(out), Storage.at(out)
         page, ends = place.read(REPORT), [row.outcome for row in ledger(out, config)]
-        assert page.count(b"kept") == ends.count("kept") and page.count(b"failed") == ends.count("failed"), made
+        assert page.count(b"kept") == ends.count("kept") and page.count(b"absent") == ends.count("absent"), made
         assert (out / CHECKSUMS).exists() and problems(out, config) == [], made

@@ -146,11 +146,6 @@ def test_both_flags_together_are_refused(source: Path, tmp_path: Path) -> None:
     assert all(flag in line for flag in flags)
 
 
-def test_two_sources_are_refused(source: Path, tmp_path: Path) -> None:
-    line = error("--source", str(source), "--source", "other.csv", "--out", str(tmp_path / "out"))
-    assert "--source is given 2 times" in line and str(source) in line and "other.csv" in line
-
-
 # ---- the estimate ----------------------------------------------------------------------------------------------
 
 

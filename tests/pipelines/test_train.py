@@ -157,7 +157,7 @@ LATER += [word for name in ("blip3o", "vidgen", "openvid", "opens2v") for word i
         (["--init", "previous"], ["--init previous", "follows no other"]),
         (["--init", "/nowhere"], ["/nowhere is not a complete checkpoint"]),
         (["--data.global-batch", "14"], ["13 samples", "global batch of 14", "data.global_batch"]),
-        (["--data.micro-batch", "3"], ["data.global_batch 2", "data.micro_batch 3"]),
+        (["--data.micro-batch", "3"], ["--data.global-batch 2", "data.micro_batch 3"]),
         (["--data.width", "30"], ["30×24", "multiples of 4", "data.width"]),
         (["--data.max-frames", "8"], ["max_frames 8", "data.max_frames"]),
         (["--workers", "2"], ["--workers", "--launcher ray", "torchrun"]),

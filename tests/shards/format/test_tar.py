@@ -179,7 +179,7 @@ def test_the_message_names_the_sample_and_what_is_wrong_with_it() -> None:
     key = f"{2:024x}"
     with pytest.raises(DamagedShard, match=f"sample '{key}'.*cut short"):
         read(DAMAGED["cut inside data"])
-    with pytest.raises(DamagedShard, match=f"expected {key}.mp4, found {key}.txt"):
+    with pytest.raises(DamagedShard, match=f"sample '{key}' has json, txt; a clip has json, mp4 or jpg, txt"):
         read(DAMAGED["the mp4 missing"])
     with pytest.raises(DamagedShard, match="bytes follow the end mark"):
         read(DAMAGED["a byte behind the end"])
