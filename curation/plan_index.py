@@ -37,6 +37,8 @@ _COLUMNS = (
     "preceding_caption",
     "provenance",
     "scene",
+    "crop",
+    "group",
 )
 _Ints = npt.NDArray[np.int64]
 
@@ -67,7 +69,8 @@ class PlanIndex:
 
     def _arrays(self, batch: pa.RecordBatch) -> dict[str, _Ints]:
         column = {name: batch[name].to_pylist() for name in batch.schema.names}
-        flaws, scenes = (column.get(name, [""] * batch.num_rows) for name in ("flaw", "scene"))
+        none = [""] * batch.num_rows
+        flaws, scenes, crops, groups = (column.get(name, none) for name in ("flaw", "scene", "crop", "group"))
         tars = zip(column["location"], column["length"], column["size"], column["mtime_ns"], strict=True)
         values = {
             "position": column["position"],
@@ -77,7 +80,7 @@ class PlanIndex:
             "name": map(hash, column["name"]),
             "place": map(_place_hash, column["offset"], column["length"]),
             "preceding": map(hash, column["preceding_caption"]),
-            "provenance": map(hash, column["provenance"]),
+            "provenance": map(_columns_hash, column["provenance"], crops, groups),
             "scene": map(_scene_hash, scenes, flaws),
             "tar": [self._tar_of(*place) for place in tars],
         }
@@ -124,7 +127,7 @@ class PlanIndex:
         return int(self._places[row]) != _place_hash(clip.offset, clip.length)
 
     def has_other_columns(self, row: int, clip: Clip) -> bool:
-        return int(self._provenance[row]) != hash(clip.provenance)
+        return int(self._provenance[row]) != _columns_hash(clip.provenance, clip.crop, clip.group)
 
     def has_other_scene(self, row: int, clip: Clip) -> bool:
         return int(self._scenes[row]) != _scene_hash(clip.scene, clip.flaw)
@@ -176,6 +179,10 @@ def _text_hash(caption: str, flaw: str) -> int:
 
 def _scene_hash(scene: str, flaw: str) -> int:
     return hash((scene, flaw if flaw in SCENE_FLAWS else ""))
+
+
+def _columns_hash(provenance: str, crop: str, group: str) -> int:
+    return hash((provenance, crop, group))
 
 
 def _place_hash(offset: int, length: int) -> int:

@@ -189,6 +189,11 @@ def with_preceding_captions(clips: Iterator[Clip], source: Source, judge: str) -
     if not JUDGES[judge].reads_preceding:
         yield from ((clip, "") for clip in clips)
         return
+    if source.leaves_gaps:
+        raise UsageError(
+            f"under `judge` {judge} the scene of a clip is the caption of the shot before it, which `where` or"
+            " `sample_seed` may leave out; take the first clips by `limit` alone, or choose another `judge`"
+        )
     in_order = f"under `judge` {judge} the rows of a video must be together, in time order: sort by video and start"
     videos = array("Q")
     last: Clip | None = None

@@ -9,12 +9,17 @@ import ffmpeg as ffmpeg_line
 from nextscene.curation.media.probe import Crop, Measured
 from nextscene.curation.outcome import ClipOutcome
 
+_LEAST = 2
+"""Pixels of the smallest picture that can be encoded."""
+
 
 def cropped(measured: Measured, crop: str) -> Measured | ClipOutcome:
     """Return the measurements of a file of which `crop` is kept, as in `Clip.crop`; an outcome if it is not inside."""
     if not crop:
         return measured
     part = Crop(*map(int, crop.split(",")))
+    if min(part.width, part.height) < _LEAST:
+        return ClipOutcome("failed", "bad_crop", f"its crop {crop} (x, y, width, height) is below {_LEAST} pixels")
     if part.left + part.width > measured.width or part.top + part.height > measured.height:
         size = f"{measured.width}×{measured.height}"
         return ClipOutcome(

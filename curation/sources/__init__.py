@@ -150,6 +150,12 @@ class Source:
         return PurePosixPath(self.path).suffix.lower() in READERS
 
     @property
+    def leaves_gaps(self) -> bool:
+        """Return whether clips may be left out between others, so that a clip's neighbor is not the one before it."""
+        selection, layout = self.selection, self.layout
+        return bool(selection.wheres) or selection.reads_twice or bool(layout and layout.map.where)
+
+    @property
     def has_order(self) -> bool:
         """Return whether the order of the clips is that of rows."""
         return self.is_manifest or (self.layout is not None and self.layout.table.given)

@@ -1,7 +1,7 @@
 """Listings of archives, saved one by one while a source is planned: a planning that was stopped continues after them.
 
 A listing is a gzip file of JSON lines below `planning` in the storage of the plan. Its name is a hash of the archive's
-place, size and time, so that an archive that was fetched anew is listed anew.
+place, and of size and time of each of its pieces, so that an archive that was fetched anew is listed anew.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from nextscene.common.joined_storage import pieces_of
 from nextscene.common.prefetch import prefetch_map
 from nextscene.common.storage import Storage
 from nextscene.curation.sources.clip import locate
@@ -72,7 +73,7 @@ def _is_listing(path: str) -> bool:
 
 
 def _path(root: Storage, location: str, kind: str) -> str:
-    storage, path = locate(root, location)
-    entry = storage.stat(path)
-    stamp = [kind, root.display_uri, location, entry and [entry.size, entry.mtime_ns]]
+    places = [locate(root, piece) for piece in pieces_of(location)]
+    entries = [storage.stat(path) for storage, path in places]
+    stamp = [kind, root.display_uri, location, [entry and (entry.size, entry.mtime_ns) for entry in entries]]
     return f"{FOLDER}/{hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:32]}.jsonl.gz"

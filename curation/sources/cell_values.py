@@ -13,7 +13,7 @@ from typing import Any
 from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.curation.sources.caption import not_unicode
 
-_MAX_SECONDS = 10**7
+MAX_SECONDS = 10**7
 _MAX_NAME_BYTES = 16 << 10
 _MAX_DEPTH = 100
 _FURTHER = "its further columns, which are kept as provenance,"
@@ -91,8 +91,8 @@ def milliseconds_of(value: Any) -> int | None:
         seconds = float(value)
     except OverflowError:
         seconds = math.inf
-    if not 0 <= seconds <= _MAX_SECONDS:
-        raise InvalidValue("bad_span", f"{abbreviated(value)} is not between 0 and {_MAX_SECONDS} seconds")
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise InvalidValue("bad_span", f"{abbreviated(value)} is not between 0 and {MAX_SECONDS} seconds")
     return round(seconds * 1000)
 
 

@@ -151,6 +151,10 @@ class SourceList(Source):
         return Roots(tuple(part.root for part in self.parts))
 
     @property
+    def leaves_gaps(self) -> bool:
+        return super().leaves_gaps or any(part.leaves_gaps for part in self.listed)
+
+    @property
     def has_order(self) -> bool:
         return all(part.has_order for part in self.parts)
 

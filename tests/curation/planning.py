@@ -23,6 +23,7 @@ class Listed:
     others: Sequence[str] = ()
     display_uri: str = "here"
     is_manifest: bool = False
+    leaves_gaps: bool = False
     likely_layout: str = ""
 
     def clips(self, passed: SkippedFiles, digests: bool, scenes: bool, archives: object) -> Iterator[Clip]:

@@ -22,9 +22,9 @@ from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import BadLocation, Storage, split_query
 from nextscene.common.text import MAX_NAME, readable_text
 from nextscene.curation.sources.archive_index import ArchiveIndex
-from nextscene.curation.sources.caption import ABSENT, DUPLICATE, REMEDY, first_flawed
+from nextscene.curation.sources.caption import ABSENT, DUPLICATE, REMEDY, first_flawed, not_unicode
 from nextscene.curation.sources.cell_values import InvalidValue, WrongType
-from nextscene.curation.sources.clip import Clip, is_media, locate
+from nextscene.curation.sources.clip import Clip, is_image, is_media, locate
 from nextscene.curation.sources.columns import listed
 from nextscene.curation.sources.mapping.clip_spool import SeenIds, sorted_by_group
 from nextscene.curation.sources.mapping.exploded import exploded
@@ -33,11 +33,13 @@ from nextscene.curation.sources.mapping.member_index import MemberIndex
 from nextscene.curation.sources.mapping.row_reader import MappedRow, RowReader
 from nextscene.curation.sources.mapping.template import Template
 from nextscene.curation.sources.members import BadArchive, Member, grouped, is_archive, members_of
+from nextscene.curation.sources.members.member import REPEATED
 from nextscene.curation.sources.members.parquet_cells import cell_packing
-from nextscene.curation.sources.skipped_files import NO_ROW, SkippedFiles
+from nextscene.curation.sources.skipped_files import NO_ROW, NOT_UTF8, SkippedFiles
 from nextscene.curation.sources.tables import BadRow, Row, line_rows, row_of_file, rows_of, rows_without_cells
 
 _MOST_BAD = 100
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class LayoutSource:
         """Fill the index, and yield a clip for each archive that cannot be listed to its end."""
         packed: set[str] = set()
         for pattern in self.layout.members.files:
-            index.add(_usable(self._loose(pattern, packed), skipped))
+            index.add(_usable(self._loose(pattern, packed, skipped), skipped))
         locations = [SEPARATOR.join(pieces) for pieces in grouped(packed)]
         for location, listing in archives.listings(self.root, locations, "members", self._members):
             damage: list[dict[str, str]] = []
@@ -91,10 +93,12 @@ class LayoutSource:
         except BadArchive as damage:
             yield {"reason": damage.reason, "detail": str(damage)}
 
-    def _loose(self, pattern: str, packed: set[str]) -> Iterator[Member]:
+    def _loose(self, pattern: str, packed: set[str], skipped: SkippedFiles) -> Iterator[Member]:
         """Yield the files that a pattern matches, and put those that are archives, or pieces of one, into `packed`."""
         for path in matching_files(self.root, pattern):
-            if is_archive(path):
+            if not_unicode(path):
+                skipped.add_kind(NOT_UTF8)
+            elif is_archive(path):
                 packed.add(path)
             else:
                 yield Member(path, path)
@@ -103,6 +107,7 @@ class LayoutSource:
         """Yield the clip of each row, and its place in its group."""
         rows = _RowJoin(self, index, seen)
         checked, bad = False, 0
+        unseen = {column for predicate in self.predicates for column in predicate.columns}
         for path, items, packed in self._tables():
             if not self.layout.table.row_per_file:
                 checked, bad = False, 0
@@ -116,9 +121,14 @@ class LayoutSource:
                     continue
                 row_name, row = item
                 if not checked:
-                    self._check_columns(row, f"{self.root.display_uri}/{path}")
+                    self._check_columns(row, path)
                     checked = True
+                unseen -= row.keys()
                 yield from rows.clips(row, _RowPlace(path, row_name, number, packed))
+        if unseen:
+            raise UsageError(
+                f"`source` {self.root.display_uri}: no row has a column {min(unseen)!r}, which `where` names"
+            )
 
     def _tables(self) -> Iterator[tuple[str, Iterator[Row | BadRow], str]]:
         """Yield the path and the rows of each table, and how it packs its cells if these are the videos, else "".
@@ -143,15 +153,18 @@ class LayoutSource:
             return rows, cell_packing(leaf)
         return (row_of_file if self.layout.table.row_per_file else rows_of)(self.root, path), ""
 
-    def _check_columns(self, row: Mapping[str, Any], where: str) -> None:
-        """Raise UsageError if a column that every row must have is not in the first row of a table."""
-        rows = self.layout.map
-        needed = {*Template.parse(rows.video, "map.video").columns, *self.layout.table.explode}
-        for predicate in self.predicates:
-            needed |= predicate.columns
+    def _check_columns(self, row: Mapping[str, Any], path: str) -> None:
+        """Raise UsageError if a column that every row must have is not in the first row of a table.
+
+        In JSON the columns of a predicate may be in other rows alone.
+        """
+        needed = {*Template.parse(self.layout.map.video, "map.video").columns, *self.layout.table.explode}
+        if ".json" not in path.lower():
+            needed |= {column for predicate in self.predicates for column in predicate.columns}
         for column in sorted(needed - row.keys()):
             near = difflib.get_close_matches(column, row, n=1)
             hint = f"; is {near[0]!r} meant?" if near else ""
+            where = f"{self.root.display_uri}/{path}"
             raise UsageError(f"{where}: no column {column!r} (it has {listed([*row])}){hint}")
 
     @cached_property
@@ -206,7 +219,11 @@ class _RowJoin:
     def _clip(self, row: MappedRow, place: str, at: _RowPlace) -> Clip:
         flawed = first_flawed(row.caption, row.scene)
         location = row.video if self._index or at.packed else self._location(row.video, at.folder)
-        name = split_query(location)[0] if "://" in location else str(PurePosixPath(location))
+        path = PurePosixPath(location)
+        # Rows that name a member in different ways mean one video.
+        name = str(path) if self._source.layout.join.by == "name" or not self._index else path.name
+        if "://" in location:
+            name = split_query(location)[0]
         clip = Clip(
             name=name,
             identity=row.key or name,
@@ -241,12 +258,15 @@ class _RowJoin:
     @staticmethod
     def _with_file(clip: Clip, found: list[Member], place: str) -> Clip:
         """Return the clip with the place of its file, or with the reason why it has none."""
+        found = _of_kind(clip.name, found)
         if not found:
-            detail = f"{place}: no file of the source is {clip.name!r}; fetch it, and retry the clip"
+            detail = (
+                f"{place}: no file of the source is {clip.name!r}; fetch it, and plan anew, into another output folder"
+            )
             return replace(clip, location="", flaw=ABSENT, flaw_detail=detail)
         member = found[0]
-        if len(found) > 1 and not _are_same(*found):
-            both = " and ".join(_shown(one) for one in found)
+        if not all(_are_same(member, other) for other in found[1:]):
+            both = " and ".join(_shown(one) for one in found[:_SHOWN])
             detail = f"{place}: more than one file can be {clip.name!r}: {both}; {REMEDY}"
             return replace(clip, location="", flaw="ambiguous_file", flaw_detail=detail)
         if member.flaw:
@@ -260,6 +280,13 @@ class _RowJoin:
             size=member.size,
             mtime_ns=member.mtime_ns,
         )
+
+
+def _of_kind(name: str, found: list[Member]) -> list[Member]:
+    """Return the members that are videos if `name` is that of a video, likewise images; videos if it tells neither."""
+    if is_media(name):
+        return [one for one in found if not is_media(one.name) or is_image(one.name) == is_image(name)]
+    return [one for one in found if not is_image(one.name)] or found
 
 
 def _are_same(one: Member, other: Member) -> bool:
@@ -281,7 +308,7 @@ def _usable(members: Iterator[Member], skipped: SkippedFiles) -> Iterator[Member
     """Yield the members that may be videos or images: those with such a suffix, or with none."""
     for member in members:
         base = PurePosixPath(member.name).name
-        if base.startswith(".") or not (is_media(base) or "." not in base):
+        if base.startswith(".") or member.flaw == REPEATED or not (is_media(base) or "." not in base):
             skipped.add(base)
         else:
             yield member

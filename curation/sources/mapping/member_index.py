@@ -18,7 +18,7 @@ _CREATE = """CREATE TABLE members
     (key, name, location, offset, length, packed, size, mtime_ns, flaw, flaw_detail, used DEFAULT 0)"""
 _INSERT = "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
 _FIND = """SELECT name, location, offset, length, packed, size, mtime_ns, flaw, flaw_detail
-    FROM members WHERE key = ? ORDER BY rowid LIMIT 2"""
+    FROM members WHERE key = ? GROUP BY location, offset ORDER BY min(rowid) LIMIT 1000"""
 
 
 def join_key(name: str, by: JoinKey) -> str:
@@ -48,7 +48,7 @@ class MemberIndex:
         self._table.execute("CREATE INDEX keys ON members (key)")
 
     def find(self, name: str) -> list[Member]:
-        """Return the members that a row with this name may mean, at most two, and mark all of them as used."""
+        """Return the members that a row with this name may mean, each once, and mark all of them as used."""
         key = join_key(name, self._by)
         members = [Member(*row) for row in self._table.execute(_FIND, (key,))]
         if members:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from nextscene.curation.sources.caption import NO_TEXT, ClipText, Meaning, bad_text, clip_text
 from nextscene.curation.sources.cell_values import (
+    MAX_SECONDS,
     InvalidValue,
     WrongType,
     abbreviated,
@@ -25,9 +27,11 @@ from nextscene.curation.sources.mapping.layout import Layout, ListRule
 from nextscene.curation.sources.mapping.row_path import RowPath, list_of
 from nextscene.curation.sources.mapping.template import Template
 
-_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d{1,9}):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)", re.ASCII)
 _MAX_FPS = 1000
 _MAX_SIDE = 1 << 16
+_NTSC = (15, 24, 30, 48, 60, 120, 240)
+"""Frame rates that also exist divided by 1.001."""
 _NTSC_WITHIN = Fraction(1, 200)
 _SECONDS = 60
 
@@ -122,9 +126,12 @@ class RowReader:
     def _read_order(self, row: Mapping[str, Any]) -> float:
         value = self._order.of(row) if self._order else 0
         try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise InvalidValue("bad_row", f"map.order is {abbreviated(value)}, not a number") from None
+            order = float(value)
+        except (TypeError, ValueError, OverflowError):
+            order = math.nan
+        if not math.isfinite(order):
+            raise InvalidValue("bad_row", f"map.order is {abbreviated(value)}, not a number")
+        return order
 
 
 def _named(name: str, template: Template, row: Mapping[str, Any]) -> str:
@@ -150,6 +157,9 @@ def _first_text(paths: Sequence[RowPath], row: Mapping[str, Any], rule: ListRule
     """Return the first text that the paths give; a list counts as what `rule` makes of it. Raise WrongType."""
     for path in paths:
         value = path.of(row)
+        if rule and isinstance(value, str) and value.lstrip().startswith("["):
+            with suppress(WrongType):  # it is a text in brackets
+                value = list_of(value)
         if isinstance(value, (list, tuple)):
             value = _of_list([text_of(element) for element in value], rule, path)
         if (text := clip_text(text_of(value), meaning)) != NO_TEXT:
@@ -185,7 +195,7 @@ def _of_clock(value: Any) -> int | None:
         whole = Fraction(seconds.replace(",", "."))
         if (int(minutes) >= _SECONDS and hours) or whole >= _SECONDS:
             raise InvalidValue("bad_span", f"{abbreviated(value)} is not a time of a clock")
-        return round(((int(hours or 0) * _SECONDS + int(minutes)) * _SECONDS + whole) * 1000)
+        return _milliseconds((int(hours or 0) * _SECONDS + int(minutes)) * _SECONDS + whole, value, round)
     return milliseconds_of(value)
 
 
@@ -197,8 +207,14 @@ def _of_frames(value: Any, fps: Fraction, to_whole: Any) -> int | None:
         frame = Fraction(str(value))
     except (ValueError, ZeroDivisionError):
         raise WrongType(f"{abbreviated(value)} is not the number of a frame") from None
-    milliseconds_of(float(frame / fps))  # refuses a time that no video has
-    return int(to_whole(frame * 1000 / fps))
+    return _milliseconds(frame / fps, value, to_whole)
+
+
+def _milliseconds(seconds: Fraction, value: Any, to_whole: Any) -> int:
+    """Return seconds in whole milliseconds. Raise InvalidValue for a time that no video has."""
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise InvalidValue("bad_span", f"{abbreviated(value)} is not a time between 0 and {MAX_SECONDS} seconds")
+    return int(to_whole(seconds * 1000))
 
 
 def _fps(given: str, row: Mapping[str, Any]) -> Fraction:
@@ -214,7 +230,7 @@ def _fps(given: str, row: Mapping[str, Any]) -> Fraction:
     if not 0 < fps <= _MAX_FPS:
         raise InvalidValue("bad_span", f"its fps {abbreviated(value)} is not between 0 and {_MAX_FPS}")
     ntsc = Fraction(math.ceil(fps) * 1000, 1001)
-    return ntsc if abs(fps - ntsc) < _NTSC_WITHIN else fps
+    return ntsc if math.ceil(fps) in _NTSC and abs(fps - ntsc) < _NTSC_WITHIN else fps
 
 
 def _pixels(value: Any) -> int:

@@ -86,7 +86,7 @@ def rows_without_cells(root: Storage, path: str, columns: Sequence[str]) -> tupl
     file = TableFile(root, path, MAX_ROW_CHARACTERS)
     leaf = leaf_of_cells(file, columns)
     rows = parquet_rows(file, _accept, leaf)
-    return leaf, ((name, {KEY: f"{path}/{name.removeprefix('row ')}", **row}) for name, row in rows)
+    return leaf, ((name, {**row, KEY: f"{path}/{name.removeprefix('row ')}"}) for name, row in rows)
 
 
 def _accept(columns: object, place: str) -> None:

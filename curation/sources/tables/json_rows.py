@@ -78,7 +78,7 @@ def json_file_row(file: TableFile) -> Row | BadRow:
             return BadRow(name, f"not sound JSON: {error}")
     if not isinstance(row, dict):
         return BadRow(name, f"{_KINDS.get(type(row), 'a number')}, not an object")
-    flaw = json_text.flaw(row)
+    flaw = json_text.flaw(row) or _other_key(row, key)
     return BadRow(name, flaw) if flaw else (name, {KEY: key, **row})
 
 

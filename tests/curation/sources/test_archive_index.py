@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from nextscene.common.joined_storage import SEPARATOR
 from nextscene.common.storage import Storage
 from nextscene.curation.plan import Plan
 from nextscene.curation.plan_writer import write_plan
@@ -78,6 +79,7 @@ def write_set(folder: Path) -> Path:
 
 PLAN = """
 import sys
+from nextscene.common.joined_storage import SEPARATOR
 from nextscene.common.storage import Storage
 from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.sources import Source
@@ -130,3 +132,29 @@ def test_a_bad_byte_in_the_last_tar_leaves_the_others(tmp_path: Path) -> None:
     clips = list(Source.at(f"blip3o:{tmp_path}").clips())
     assert [clip.flaw for clip in clips] == [""] * 99 + ["archive_damaged"]
     assert clips[0].name == "sa_000000.tar/0.jpg" and clips[0].caption == "words"
+
+
+def test_pieces_that_change_places_are_listed_anew(tmp_path: Path) -> None:
+    """Sum of sizes and latest time stay as they were."""
+    pieces = [tmp_path / f"w.tar.00{number}" for number in range(3)]
+    for number, piece in enumerate(pieces):
+        piece.write_bytes(bytes([number]) * 100)
+        os.utime(piece, (number, number))
+    index, asked = ArchiveIndex(Storage.at(tmp_path / "out")), list[str]()
+    location = SEPARATOR.join(piece.name for piece in pieces)
+
+    def read(name: str) -> Iterator[object]:
+        asked.append(name)
+        yield [1]
+
+    def listings() -> None:
+        assert [[*values] for _, values in index.listings(Storage.at(tmp_path), [location], "x", read)] == [[[1]]]
+
+    listings()
+    listings()
+    assert asked == [location]
+    pieces[0].rename(tmp_path / "aside")
+    pieces[1].rename(pieces[0])
+    (tmp_path / "aside").rename(pieces[1])
+    listings()
+    assert asked == [location] * 2

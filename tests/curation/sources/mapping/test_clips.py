@@ -102,7 +102,7 @@ def test_a_missing_column_or_table_is_one_error_with_what_is_there(tmp_path: Pat
     with pytest.raises(UsageError, match=r"no column 'video' \(it has vidoe, score\); is 'vidoe' meant\?"):
         ends(source(tmp_path, ["*.mp4"]))
     named = source(tmp_path, ["*.mp4"], map={"video": "{vidoe}"})
-    with pytest.raises(UsageError, match="no column 'scroe'"):
+    with pytest.raises(UsageError, match="no row has a column"):
         ends(replace(named, wheres=(Predicate.parse("scroe > 1"),)))
     (tmp_path / "rows.jsonl").unlink()
     with pytest.raises(UsageError, match=r"no table rows\.jsonl or other\*\.jsonl in it; there has nothing"):
@@ -149,3 +149,33 @@ def test_an_id_is_new_once(tmp_path: Path) -> None:
     seen = SeenIds(tmp_path / "ids")
     ids = [f"{number % 7:024x}" for number in range(20)]
     assert Counter(seen.add(one) for one in ids) == {True: 7, False: 13}
+
+
+def test_a_third_file_of_other_bytes_makes_a_name_ambiguous(tmp_path: Path) -> None:
+    for number, data in enumerate([b"same", b"same", b"other"]):
+        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as archive:
+            archive.writestr(f"{number}/a.mp4", data)
+    write_rows(tmp_path, [{"video": "a.mp4"}])
+    assert ends(source(tmp_path, ["*.zip"], join={"by": "basename"})) == {"a.mp4": "ambiguous_file"}
+    for name in ("v/a.mp4", "w/a.mp4"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    assert ends(source(tmp_path, ["w/*", "**/*.mp4"], join={"by": "basename"})) == {"a.mp4": "ambiguous_file"}
+
+
+def test_a_thumbnail_does_not_stand_in_for_a_video(tmp_path: Path) -> None:
+    for name in ("x.jpg", "y.mp4", "y.jpg", "z", "z.png"):
+        (tmp_path / name).write_bytes(b"x")
+    write_rows(tmp_path, [{"video": name} for name in ("x.mp4", "y.mp4", "z", "x.jpg")])
+    found = ends(source(tmp_path, ["[xyz]*"], join={"by": "stem"}))
+    assert found == {"x.mp4": "absent", "y.mp4": "y.mp4", "z": "z", "x.jpg": "x.jpg"}
+
+
+def test_rows_that_name_one_file_differently_are_of_one_original(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "a.mp4").write_bytes(b"x")
+    rows = [{"video": name, "s": n, "e": n + 1} for n, name in enumerate(("a.mp4", "x/a.mp4", "y//a.mp4"))]
+    write_rows(tmp_path, [*rows, {**rows[0], "video": "z/a.mp4"}])
+    clips = list(source(tmp_path, ["v/*"], join={"by": "basename"}, map={"span": ["s", "e"]}).clips(SkippedFiles()))
+    assert {clip.original for clip in clips} == {"a.mp4"}
+    assert [clip.flaw for clip in clips] == ["", "", "", "duplicate_row"]

@@ -236,7 +236,7 @@ def sharegpt4video(root: Path, videos: Videos) -> Sequence[Expected]:
     captions = [{"idx": "1", "content": "at first"}, {"idx": "-1", "content": "all of it"}]
     row = {"video_id": "1", "video_path": "panda/1.mp4", "captions": captions, "zip_folder": "panda_videos_1.zip"}
     lines(root / "sharegpt4video_40k.jsonl", row)
-    return [Expected("panda/1.mp4", "all of it")]
+    return [Expected("1.mp4", "all of it")]
 
 
 def webvid(root: Path, videos: Videos) -> Sequence[Expected]:

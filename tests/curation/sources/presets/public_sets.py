@@ -115,10 +115,10 @@ def opens2v(root: Path, videos: Videos) -> Expected:
     }
     (root / "Jsons" / "total_part1.json").write_text(json.dumps(entries))
     return {
-        "part_001/x/a_segment1.mp4": (KEPT, "", "a face"),
-        "part_001/x/a_segment1.mp4 again": (KEPT, "", "the whole"),
-        "part_001/x/b_part2.mp4": (KEPT, "", "the whole"),
-        "part_001/x/c_segment0.mp4": ("absent", "not_listed", ""),
+        "a_segment1.mp4": (KEPT, "", "a face"),
+        "a_segment1.mp4 again": (KEPT, "", "the whole"),
+        "b_part2.mp4": (KEPT, "", "the whole"),
+        "c_segment0.mp4": ("absent", "not_listed", ""),
         "Jsons/total_part1.json, row 5": ("failed", "bad_row", ""),
     }
 
