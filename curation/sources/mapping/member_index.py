@@ -58,6 +58,3 @@ class MemberIndex:
     def unused(self) -> Iterator[str]:
         """Yield the names of the members that no row has used."""
         yield from (name for (name,) in self._table.execute("SELECT name FROM members WHERE NOT used ORDER BY rowid"))
-
-    def close(self) -> None:
-        self._table.close()
